@@ -1,0 +1,63 @@
+//! The one linear layer: dense or quantised weights, bias, and the LoRA branches of its slot.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::adapters::AdapterSlot;
+use crate::error::Result;
+use crate::ops;
+use crate::weights::{LinearWeight, Weights};
+
+/// Whether a layer has a bias in its checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    /// `weight` and `bias`.
+    Yes,
+    /// `weight` alone.
+    No,
+}
+
+/// y = x · Wᵀ + b + Σ LoRA.
+pub struct Linear {
+    weight: LinearWeight,
+    bias: Option<Tensor>,
+    adapters: Arc<AdapterSlot>,
+}
+
+impl Linear {
+    /// Loads `weight` (out, in) and `bias` (out) from where `weights` stands.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(
+        weights: &Weights,
+        in_features: usize,
+        out_features: usize,
+        bias: Bias,
+    ) -> Result<Self> {
+        let weight = weights.linear_weight("weight", [out_features, in_features])?;
+        let bias = match bias {
+            Bias::Yes => Some(weights.tensor("bias", &[out_features])?),
+            Bias::No => None,
+        };
+        let adapters = weights.adapter_slot(in_features, out_features);
+        Ok(Self { weight, bias, adapters })
+    }
+
+    /// x (…, in) as (…, out).
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = match &self.weight {
+            LinearWeight::Dense(weight) => ops::linear(x, weight, self.bias.as_ref())?,
+            LinearWeight::Quantized(blocks) => {
+                // Expanded for the length of one product: exact, and one layer's weights at a time.
+                let weight = blocks.dequantize(x.device())?.to_dtype(x.dtype())?;
+                ops::linear(x, &weight, self.bias.as_ref())?
+            }
+        };
+        self.adapters.add_to(y, x)
+    }
+}

@@ -1,0 +1,86 @@
+//! Normalisations with their weights.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::ops;
+use crate::weights::Weights;
+
+/// LayerNorm over the last axis.
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Loads `weight` and `bias` (d).
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(weights: &Weights, channels: usize, eps: f64) -> Result<Self> {
+        let weight = weights.tensor("weight", &[channels])?;
+        let bias = weights.tensor("bias", &[channels])?;
+        Ok(Self { weight, bias, eps })
+    }
+
+    /// x (…, d) normalised.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::layer_norm(x, Some(&self.weight), Some(&self.bias), self.eps)
+    }
+}
+
+/// RMSNorm over the last axis.
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Loads `weight` (d).
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn load(weights: &Weights, channels: usize, eps: f64) -> Result<Self> {
+        Ok(Self { weight: weights.tensor("weight", &[channels])?, eps })
+    }
+
+    /// x (…, d) normalised.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::rms_norm(x, &self.weight, self.eps)
+    }
+}
+
+/// GroupNorm over groups of channels of a picture.
+pub struct GroupNorm {
+    groups: usize,
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Loads `weight` and `bias` (c).
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(weights: &Weights, groups: usize, channels: usize, eps: f64) -> Result<Self> {
+        let weight = weights.tensor("weight", &[channels])?;
+        let bias = weights.tensor("bias", &[channels])?;
+        Ok(Self { groups, weight, bias, eps })
+    }
+
+    /// x (b, c, y, x) normalised.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::group_norm(x, self.groups, &self.weight, &self.bias, self.eps)
+    }
+}

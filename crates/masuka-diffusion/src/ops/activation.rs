@@ -1,0 +1,41 @@
+//! Activation functions, in the variants that checkpoints name.
+
+use candle_core::{DType, Tensor};
+
+use crate::error::Result;
+
+/// GELU by its tanh approximation (`gelu_new`, `gelu-approximate`; arXiv:1606.08415).
+///
+/// # Errors
+/// When the device fails.
+pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    in_f32(x, Tensor::gelu)
+}
+
+/// GELU by the error function (`gelu`).
+///
+/// # Errors
+/// When the device fails.
+pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
+    in_f32(x, Tensor::gelu_erf)
+}
+
+/// x · sigmoid(1.702 x), CLIP's GELU.
+///
+/// # Errors
+/// When the device fails.
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    in_f32(x, |x| x * candle_nn::ops::sigmoid(&(x * 1.702)?)?)
+}
+
+/// x · sigmoid(x), also called swish.
+///
+/// # Errors
+/// When the device fails.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    in_f32(x, Tensor::silu)
+}
+
+fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+    Ok(f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?)
+}

@@ -1,0 +1,18 @@
+//! The one door to the arithmetic. A model file says what is computed; how, on which device and in which
+//! precision, is decided here.
+//!
+//! Everything takes and returns the dtype of its input; sums, norms and softmax are taken in f32.
+
+mod activation; // GELU, SiLU
+mod attention; // scaled dot-product attention without an L×L buffer
+mod conv2d; // convolution and nearest upsampling on (b, c, y, x)
+mod linear; // x · Wᵀ + b
+mod norm; // LayerNorm, RMSNorm, GroupNorm
+mod rope; // rotary position embedding
+
+pub use activation::{gelu_erf, gelu_tanh, quick_gelu, silu};
+pub use attention::{Attention, attention};
+pub use conv2d::{Conv2dArgs, conv2d, upsample_nearest_2x};
+pub use linear::linear;
+pub use norm::{group_norm, layer_norm, modulated_layer_norm, rms_norm};
+pub use rope::rope;

@@ -1,0 +1,158 @@
+//! `Weights`: the view through which a model file asks for its tensors, by the names of its checkpoint.
+//!
+//! The store remembers what was asked for, so that a checkpoint with tensors that nobody wanted is refused, and
+//! collects the adapter slot of every linear layer, so that LoRA can find it by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::quantized::QTensor;
+use candle_core::{DType, Device, Tensor};
+
+use super::source::TensorSource;
+use crate::adapters::AdapterSlot;
+use crate::error::{Error, Result};
+
+/// The weight of a linear layer as the checkpoint stores it, (out, in).
+pub enum LinearWeight {
+    /// Numbers in the component's dtype.
+    Dense(Tensor),
+    /// GGUF blocks, expanded when they are used.
+    Quantized(Arc<QTensor>),
+}
+
+/// A component's tensors below a prefix.
+#[derive(Clone)]
+pub struct Weights {
+    component: Arc<Component>,
+    prefix: String,
+}
+
+struct Component {
+    source: Box<dyn TensorSource>,
+    dtype: DType,
+    device: Device,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    used: BTreeSet<String>,
+    slots: BTreeMap<String, Arc<AdapterSlot>>,
+}
+
+impl Component {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Weights {
+    /// A view on all of `source`; tensors will be `dtype` on `device`.
+    pub fn new(source: Box<dyn TensorSource>, dtype: DType, device: &Device) -> Self {
+        let device = device.clone();
+        let component = Component { source, dtype, device, ledger: Mutex::default() };
+        Self { component: Arc::new(component), prefix: String::new() }
+    }
+
+    /// The view below `name`: `weights.at("encoder").at(3)` sees `encoder.3.*`.
+    #[must_use]
+    pub fn at(&self, name: impl Display) -> Self {
+        Self { component: self.component.clone(), prefix: self.full_name(name) }
+    }
+
+    /// The dtype of the tensors that come out.
+    pub fn dtype(&self) -> DType {
+        self.component.dtype
+    }
+
+    /// The device of the tensors that come out.
+    pub fn device(&self) -> &Device {
+        &self.component.device
+    }
+
+    /// The dotted name of this view.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether `name` is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.component.source.shape(&self.full_name(name)).is_some()
+    }
+
+    /// The tensor `name` in the component's dtype.
+    ///
+    /// # Errors
+    /// When it is missing or its shape is not `shape`.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.tensor_as(name, shape, self.dtype())
+    }
+
+    /// The tensor `name` as `dtype`, whatever the component's is.
+    ///
+    /// # Errors
+    /// When it is missing or its shape is not `shape`.
+    pub fn tensor_as(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let name = self.claim(name, shape)?;
+        self.component.source.load(&name, dtype, self.device())
+    }
+
+    /// The weight (out, in) of a linear layer, which may stay quantised.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn linear_weight(&self, name: &str, shape: [usize; 2]) -> Result<LinearWeight> {
+        let name = self.claim(name, &shape)?;
+        self.component.source.load_linear(&name, self.dtype(), self.device())
+    }
+
+    /// A slot for the adapters of the linear layer that this view stands on.
+    pub fn adapter_slot(&self, in_features: usize, out_features: usize) -> Arc<AdapterSlot> {
+        let slot = Arc::new(AdapterSlot::new(in_features, out_features));
+        self.component.ledger().slots.insert(self.prefix.clone(), slot.clone());
+        slot
+    }
+
+    /// Notes that tensors below this view are known and of no use here (such as buffers that are computed).
+    pub fn ignore(&self, name: &str) {
+        self.component.ledger().used.insert(self.full_name(name));
+    }
+
+    /// Ends loading: the slots of all linear layers by name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensors`] when the checkpoint holds tensors that nobody asked for.
+    pub fn finish(&self) -> Result<BTreeMap<String, Arc<AdapterSlot>>> {
+        let mut ledger = self.component.ledger();
+        let source = &self.component.source;
+        let mut unknown = source.names().into_iter().filter(|name| !ledger.used.contains(name));
+        if let Some(first) = unknown.next() {
+            let count = 1 + unknown.count();
+            let file = source.location(&first);
+            return Err(Error::UnknownTensors { count, first, file });
+        }
+        Ok(std::mem::take(&mut ledger.slots))
+    }
+
+    fn full_name(&self, name: impl Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// Checks that `name` is there with `shape` and marks it used.
+    fn claim(&self, name: &str, shape: &[usize]) -> Result<String> {
+        let name = self.full_name(name);
+        let source = &self.component.source;
+        let file = source.location(&name);
+        let Some(found) = source.shape(&name) else {
+            return Err(Error::MissingTensor { tensor: name, file });
+        };
+        if found != shape {
+            let expected = shape.to_vec();
+            return Err(Error::TensorShape { tensor: name, file, expected, found });
+        }
+        self.component.ledger().used.insert(name.clone());
+        Ok(name)
+    }
+}

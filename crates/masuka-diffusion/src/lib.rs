@@ -7,9 +7,15 @@
 // Reading order: what a picture is made of, then the parts that make it, then the whole walk.
 pub mod error; // what can go wrong
 pub mod observer; // progress, pause, cancellation
+pub mod noise; // the one place where randomness enters
+pub mod latents; // pictures as the denoiser sees them
+pub mod conditioning; // prompts as the denoiser sees them
 pub mod weights; // checkpoints: files, names, dtypes
 pub mod ops; // the one door to the arithmetic of each device
 pub mod layers; // linear, norms, convolution, embeddings
 pub mod adapters; // LoRA: side branches of `Linear`
+pub mod transformers; // denoisers
+pub mod samplers; // from noise to latents along a schedule
+pub mod pipelines; // the whole walk, one folder a family
 
 pub use error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Activation functions, in the variants that checkpoints name.
+//! Elementwise functions: activations in the variants that checkpoints name, gated residuals.
 
 use candle_core::{DType, Tensor};
 
@@ -34,6 +34,16 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// When the device fails.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     in_f32(x, Tensor::silu)
+}
+
+/// x + gate · y for x and y (b, l, d) and gate (b, d).
+///
+/// # Errors
+/// When the shapes disagree.
+pub fn gated_add(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let gate = gate.to_dtype(DType::F32)?.unsqueeze(1)?; // (b, 1, d)
+    let gated = y.to_dtype(DType::F32)?.broadcast_mul(&gate)?;
+    Ok((x.to_dtype(DType::F32)? + gated)?.to_dtype(x.dtype())?)
 }
 
 fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {

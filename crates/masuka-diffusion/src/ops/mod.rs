@@ -3,14 +3,14 @@
 //!
 //! Everything takes and returns the dtype of its input; sums, norms and softmax are taken in f32.
 
-mod activation; // GELU, SiLU
+mod activation; // GELU, SiLU, gated residuals
 mod attention; // scaled dot-product attention without an L×L buffer
 mod conv2d; // convolution and nearest upsampling on (b, c, y, x)
 mod linear; // x · Wᵀ + b
 mod norm; // LayerNorm, RMSNorm, GroupNorm
 mod rope; // rotary position embedding
 
-pub use activation::{gelu_erf, gelu_tanh, quick_gelu, silu};
+pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention};
 pub use conv2d::{Conv2dArgs, conv2d, upsample_nearest_2x};
 pub use linear::linear;

@@ -1,6 +1,6 @@
 //! One memory-mapped safetensors file. Tensors are copied out one at a time and their pages given back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ pub struct SafetensorsFile {
     path: PathBuf,
     map: Mmap,
     tensors: BTreeMap<String, TensorInfo>,
+    metadata: HashMap<String, String>,
     data_start: usize,
 }
 
@@ -37,12 +38,18 @@ impl SafetensorsFile {
         })?;
         let tensors =
             header.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(Self { path: path.to_owned(), map, tensors, data_start: header_bytes + 8 })
+        let metadata = header.metadata().clone().unwrap_or_default();
+        Ok(Self { path: path.to_owned(), map, tensors, metadata, data_start: header_bytes + 8 })
     }
 
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// An entry of the header's `__metadata__`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// The names of its tensors.

@@ -110,9 +110,10 @@ impl Weights {
 
     /// A slot for the adapters of the linear layer that this view stands on.
     pub fn adapter_slot(&self, in_features: usize, out_features: usize) -> Arc<AdapterSlot> {
-        let slot = Arc::new(AdapterSlot::new(in_features, out_features));
-        self.component.ledger().slots.insert(self.prefix.clone(), slot.clone());
-        slot
+        // A streamed block is loaded many times; its adapters stay.
+        let mut ledger = self.component.ledger();
+        let new = || Arc::new(AdapterSlot::new(in_features, out_features));
+        ledger.slots.entry(self.prefix.clone()).or_insert_with(new).clone()
     }
 
     /// Notes that tensors below this view are known and of no use here (such as buffers that are computed).
@@ -125,7 +126,7 @@ impl Weights {
     /// # Errors
     /// [`Error::UnknownTensors`] when the checkpoint holds tensors that nobody asked for.
     pub fn finish(&self) -> Result<BTreeMap<String, Arc<AdapterSlot>>> {
-        let mut ledger = self.component.ledger();
+        let ledger = self.component.ledger();
         let source = &self.component.source;
         let mut unknown = source.names().into_iter().filter(|name| !ledger.used.contains(name));
         if let Some(first) = unknown.next() {
@@ -133,7 +134,7 @@ impl Weights {
             let file = source.location(&first);
             return Err(Error::UnknownTensors { count, first, file });
         }
-        Ok(std::mem::take(&mut ledger.slots))
+        Ok(ledger.slots.clone())
     }
 
     fn full_name(&self, name: impl Display) -> String {

@@ -1,0 +1,279 @@
+//! FLUX.1: encode the prompt, prepare latents, denoise, decode.
+
+mod encode_prompt; // prompt → tokens → conditioning
+mod prepare_latents; // seed → noise
+mod denoise; // noise → latents
+mod decode_latents; // latents → picture
+mod load; // files → components
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::adapters::{ChosenAdapter, Target, TensorCounts, apply};
+use crate::error::Result;
+use crate::latents::{LatentLayout, Latents};
+use crate::observer::{self, Stage, StepObserver};
+use crate::pipelines::component::Component;
+use crate::pipelines::{
+    GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, PictureSize, Timings,
+};
+use crate::samplers::ScheduleConfig;
+use crate::transformers::flux::{FluxConfig, FluxTransformer};
+use crate::vaes::AutoencoderKl;
+
+use denoise::PromptPair;
+use encode_prompt::{EncodedPrompt, PromptCache, Prompter, TextEncoders};
+
+pub use load::FluxFiles;
+
+/// What a model suggests where a user says nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Sampler steps.
+    pub steps: usize,
+    /// Embedded guidance.
+    pub guidance: f64,
+    /// Width and height.
+    pub size: PictureSize,
+}
+
+/// A FLUX.1 model, ready to draw.
+pub struct FluxPipeline {
+    options: LoadOptions,
+    config: FluxConfig,
+    layout: LatentLayout,
+    schedule: ScheduleConfig,
+    defaults: Defaults,
+    prompter: Prompter,
+    cache: PromptCache,
+    text_encoders: Component<TextEncoders>,
+    transformer: Component<FluxTransformer>,
+    vae: Component<AutoencoderKl>,
+    adapters: Vec<ChosenAdapter>,
+}
+
+/// A generation under way: who watches it, and where its time went.
+struct Run<'a> {
+    observer: &'a dyn StepObserver,
+    timings: Timings,
+}
+
+impl Run<'_> {
+    fn stage<T>(&mut self, stage: Stage, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let result = observer::in_stage(self.observer, stage, work);
+        self.timings.add(stage, start.elapsed());
+        result
+    }
+}
+
+impl FluxPipeline {
+    /// Opens a model; with [`Offload::None`] all of it is loaded, else each component when its turn comes.
+    ///
+    /// # Errors
+    /// When files are missing, damaged or of another architecture, or too little memory is available.
+    pub fn load(
+        files: FluxFiles,
+        options: &LoadOptions,
+        observer: &dyn StepObserver,
+    ) -> Result<Self> {
+        let mut pipeline = load::open(files, options)?;
+        if options.offload == Offload::None {
+            let mut run = Run { observer, timings: Timings::default() };
+            run.stage(Stage::Load, || {
+                pipeline.text_encoders.get()?;
+                pipeline.transformer.get()?;
+                pipeline.vae.get()?;
+                Ok(())
+            })?;
+        }
+        Ok(pipeline)
+    }
+
+    /// What the model suggests.
+    pub fn defaults(&self) -> Defaults {
+        self.defaults
+    }
+
+    /// How latents relate to pixels.
+    pub fn layout(&self) -> LatentLayout {
+        self.layout
+    }
+
+    /// The transformer's sizes.
+    pub fn config(&self) -> &FluxConfig {
+        &self.config
+    }
+
+    /// Replaces the adapters in effect. Nothing is reloaded.
+    ///
+    /// # Errors
+    /// When a weight is out of range, or an adapter does not fit the model; then the former ones stay.
+    pub fn set_adapters(&mut self, chosen: Vec<ChosenAdapter>) -> Result<Vec<TensorCounts>> {
+        let counts = self.check_adapters(&chosen)?;
+        let encodes_differently = |c: &ChosenAdapter| {
+            c.adapter.updates().keys().any(|(target, _)| *target != Target::Transformer)
+        };
+        if chosen.iter().chain(&self.adapters).any(encodes_differently) {
+            self.cache.clear();
+        }
+        self.adapters = chosen;
+        if self.text_encoders.is_resident() {
+            self.apply_text_adapters()?;
+        }
+        if self.transformer.is_resident() {
+            self.apply_transformer_adapters()?;
+        }
+        Ok(counts)
+    }
+
+    /// Draws the pictures of `request` and hands each to `deliver` as soon as it is decoded.
+    ///
+    /// # Errors
+    /// When a field is out of range, `observer` cancels, or `deliver` fails.
+    pub fn generate(
+        &mut self,
+        request: &GenerateRequest,
+        observer: &dyn StepObserver,
+        deliver: &mut dyn FnMut(GeneratedPicture) -> Result<()>,
+    ) -> Result<GenerationReport> {
+        request.validate(self.layout.size_multiple())?;
+        let mut run = Run { observer, timings: Timings::default() };
+        let (prompts, prompt) = self.encode_prompts(request, &mut run)?;
+        let noise = prepare_latents::prepare_latents(request, self.layout, &self.options.device)?;
+        // With components in turn, the whole batch passes the transformer before the autoencoder comes in.
+        let together = if self.options.offload == Offload::None { 1 } else { noise.len() };
+        let mut index = 0;
+        for noise in noise.chunks(together) {
+            let latents = self.denoise(request, &prompts, index, noise, &mut run)?;
+            for latents in &latents {
+                let picture = self.decode(latents, &mut run)?;
+                let seed = request.seed.offset(index as u64)?;
+                deliver(GeneratedPicture { index, seed, picture })?;
+                index += 1;
+            }
+        }
+        Ok(self.report(request, &prompt, run.timings))
+    }
+
+    fn encode_prompts(
+        &mut self,
+        request: &GenerateRequest,
+        run: &mut Run<'_>,
+    ) -> Result<(PromptPair, Arc<EncodedPrompt>)> {
+        let positive = self.encode_prompt(&request.prompt, run)?;
+        let negative = match request.guidance.true_cfg() {
+            Some(negative) => Some(self.encode_prompt(&negative.prompt, run)?.conditioning.clone()),
+            None => None,
+        };
+        self.release_unless_kept();
+        Ok((PromptPair { positive: positive.conditioning.clone(), negative }, positive))
+    }
+
+    fn encode_prompt(&mut self, prompt: &str, run: &mut Run<'_>) -> Result<Arc<EncodedPrompt>> {
+        if let Some(known) = self.cache.get(prompt) {
+            return Ok(known);
+        }
+        if !self.text_encoders.is_resident() {
+            run.stage(Stage::Load, || self.text_encoders.get().map(|_| ()))?;
+            self.apply_text_adapters()?;
+        }
+        let observer = run.observer;
+        let encoders = self.text_encoders.get()?;
+        let encoded =
+            run.stage(Stage::EncodePrompt, || self.prompter.encode(encoders, prompt, observer))?;
+        Ok(self.cache.insert(prompt, encoded))
+    }
+
+    fn denoise(
+        &mut self,
+        request: &GenerateRequest,
+        prompts: &PromptPair,
+        first_image: usize,
+        noise: &[Latents],
+        run: &mut Run<'_>,
+    ) -> Result<Vec<Latents>> {
+        if !self.transformer.is_resident() {
+            run.stage(Stage::Load, || self.transformer.get().map(|_| ()))?;
+            self.apply_transformer_adapters()?;
+        }
+        let observer = run.observer;
+        let transformer = self.transformer.get()?;
+        let walk = denoise::Walk { request, prompts, schedule: &self.schedule, first_image };
+        let latents =
+            run.stage(Stage::Denoise, || denoise::denoise(transformer, &walk, noise, observer))?;
+        self.release_unless_kept();
+        Ok(latents)
+    }
+
+    fn decode(
+        &mut self,
+        latents: &Latents,
+        run: &mut Run<'_>,
+    ) -> Result<crate::pipelines::Picture> {
+        if !self.vae.is_resident() {
+            run.stage(Stage::Load, || self.vae.get().map(|_| ()))?;
+        }
+        let observer = run.observer;
+        let vae = self.vae.get()?;
+        run.stage(Stage::DecodeLatents, || decode_latents::decode_latents(vae, latents, observer))
+    }
+
+    fn report(
+        &self,
+        request: &GenerateRequest,
+        prompt: &EncodedPrompt,
+        timings: Timings,
+    ) -> GenerationReport {
+        let mut warnings = prompt.warnings.clone();
+        if request.guidance.negative.is_some() && request.guidance.true_cfg().is_none() {
+            warnings.push("the negative prompt has no effect: it needs a true CFG scale above 1".into());
+        }
+        GenerationReport {
+            t5_tokens: prompt.t5_tokens,
+            clip_tokens: prompt.clip_tokens,
+            warnings,
+            timings,
+        }
+    }
+
+    /// Checks `chosen` against the model's layers.
+    fn check_adapters(&mut self, chosen: &[ChosenAdapter]) -> Result<Vec<TensorCounts>> {
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut slots = self.text_encoders.get()?.adapters().clone();
+        self.release_unless_kept();
+        slots.insert(Target::Transformer, self.transformer.get()?.adapters().clone());
+        self.release_unless_kept();
+        let find = |target: Target, module: &str| slots.get(&target)?.get(module).cloned();
+        let check = |choice: &ChosenAdapter| {
+            choice.validate()?;
+            choice.check(&find)
+        };
+        chosen.iter().map(check).collect()
+    }
+
+    /// With components in turn, gives back the memory of all of them.
+    fn release_unless_kept(&mut self) {
+        if self.options.offload != Offload::None {
+            self.text_encoders.release();
+            self.transformer.release();
+            self.vae.release();
+        }
+    }
+
+    fn apply_text_adapters(&mut self) -> Result<()> {
+        let dtype = self.options.precision.dtype();
+        for (target, slots) in self.text_encoders.get()?.adapters() {
+            apply(slots, *target, &self.adapters, dtype, &self.options.device)?;
+        }
+        Ok(())
+    }
+
+    fn apply_transformer_adapters(&mut self) -> Result<()> {
+        let dtype = self.options.precision.dtype();
+        let slots = self.transformer.get()?.adapters();
+        apply(slots, Target::Transformer, &self.adapters, dtype, &self.options.device)
+    }
+}

@@ -1,0 +1,155 @@
+//! What a user asks for. Every value is resolved here: defaults are filled in by the caller from the model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::noise::Seed;
+
+/// The longest prompt, in characters.
+pub const MAX_PROMPT_CHARS: usize = 4_000;
+/// The most pictures of one request.
+pub const MAX_IMAGES: usize = 4;
+/// The most sampler steps.
+pub const MAX_STEPS: usize = 100;
+/// The smallest and largest side of a picture, in pixels.
+pub const SIDE_RANGE: std::ops::RangeInclusive<usize> = 64..=2048;
+
+/// The walk from noise to latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SamplerName {
+    /// First order: one denoiser call a step.
+    #[default]
+    Euler,
+    /// Second order: two denoiser calls a step, but for the last.
+    Heun,
+}
+
+impl SamplerName {
+    /// All samplers, in the order in which they are offered.
+    pub const ALL: [Self; 2] = [Self::Euler, Self::Heun];
+
+    /// The name in requests and metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Euler => "euler",
+            Self::Heun => "heun",
+        }
+    }
+}
+
+impl fmt::Display for SamplerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SamplerName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|sampler| sampler.name() == name);
+        known.ok_or_else(|| Error::invalid("sampler", name, "is not one of euler, heun"))
+    }
+}
+
+/// Width and height of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSize {
+    /// Pixels from left to right.
+    pub width: usize,
+    /// Pixels from top to bottom.
+    pub height: usize,
+}
+
+/// How strongly the prompt pulls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guidance {
+    /// The value fed to a distilled guidance embedding; without effect on models that have none.
+    pub embedded: f64,
+    /// True classifier-free guidance, if asked for.
+    pub negative: Option<Negative>,
+}
+
+impl Guidance {
+    /// The negative prompt, where it has an effect: as in diffusers, above a scale of 1.
+    pub fn true_cfg(&self) -> Option<&Negative> {
+        self.negative.as_ref().filter(|negative| negative.scale > 1.0)
+    }
+}
+
+/// True classifier-free guidance (arXiv:2207.12598): a second pass a step, for what is not wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Negative {
+    /// The negative prompt, possibly empty.
+    pub prompt: String,
+    /// The scale, above 1.
+    pub scale: f64,
+}
+
+/// A validated request for pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateRequest {
+    /// What should be seen.
+    pub prompt: String,
+    /// How strongly the prompt pulls.
+    pub guidance: Guidance,
+    /// Sampler steps.
+    pub steps: usize,
+    /// The sampler.
+    pub sampler: SamplerName,
+    /// The pictures' size.
+    pub size: PictureSize,
+    /// Picture *i* starts from noise of seed + *i*.
+    pub seed: Seed,
+    /// How many pictures.
+    pub num_images: usize,
+}
+
+impl GenerateRequest {
+    /// Checks every field against its range; `multiple` is the pixels that one token of the model spans.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first field that is outside, its value and the rule.
+    pub fn validate(&self, multiple: usize) -> Result<()> {
+        let chars = self.prompt.chars().count();
+        if chars == 0 {
+            return Err(Error::invalid("prompt", "``", "is empty; say what should be seen"));
+        }
+        if chars > MAX_PROMPT_CHARS {
+            let rule = format!("is longer than {MAX_PROMPT_CHARS} characters");
+            return Err(Error::invalid("prompt", format!("of {chars} characters"), rule));
+        }
+        check_side("width", self.size.width, multiple)?;
+        check_side("height", self.size.height, multiple)?;
+        check_range("num_inference_steps", self.steps, 1, MAX_STEPS)?;
+        check_range("num_images", self.num_images, 1, MAX_IMAGES)?;
+        self.seed.offset(self.num_images as u64 - 1)?;
+        check_float("guidance_scale", self.guidance.embedded, 0.0, 20.0)?;
+        if let Some(negative) = &self.guidance.negative {
+            check_float("true_cfg_scale", negative.scale, 1.0, 20.0)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_side(field: &'static str, side: usize, multiple: usize) -> Result<()> {
+    if !side.is_multiple_of(multiple) {
+        return Err(Error::invalid(field, side, format!("is not a multiple of {multiple}")));
+    }
+    check_range(field, side, *SIDE_RANGE.start(), *SIDE_RANGE.end())
+}
+
+fn check_range(field: &'static str, value: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, value, format!("is not within {min} and {max}")))
+}
+
+fn check_float(field: &'static str, value: f64, min: f64, max: f64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, value, format!("is not within {min} and {max}")))
+}

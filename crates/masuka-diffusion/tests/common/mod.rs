@@ -1,0 +1,58 @@
+//! What all parity tests share: fixtures, and the measure of agreement.
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use masuka_diffusion::weights::Weights;
+use masuka_diffusion::weights::source::SafetensorsFolder;
+
+/// A path below the repository's root.
+pub fn repo(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// The tensors of a fixture file.
+pub fn tensors(path: &str) -> HashMap<String, Tensor> {
+    let path = repo(path);
+    candle_core::safetensors::load(&path, &Device::Cpu)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The weights of a component folder as `dtype`.
+pub fn weights(folder: &str, dtype: DType) -> Weights {
+    let folder = repo(folder);
+    let names = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
+    let files: Vec<_> = names.iter().map(|n| folder.join(n)).filter(|p| p.exists()).collect();
+    let source = SafetensorsFolder::from_files(&folder, &files).expect("the fixture's weights");
+    Weights::new(Box::new(source), dtype, &Device::Cpu)
+}
+
+/// A JSON file as `T`.
+pub fn json<T: serde::de::DeserializeOwned>(path: &str) -> T {
+    let text = std::fs::read_to_string(repo(path)).expect("the fixture's JSON");
+    serde_json::from_str(&text).expect("valid JSON")
+}
+
+/// max |a − b| / max |b|.
+pub fn relative_error(actual: &Tensor, expected: &Tensor) -> f32 {
+    assert_eq!(actual.dims(), expected.dims());
+    let max = |t: &Tensor| {
+        let t = t.to_dtype(DType::F32).and_then(|t| t.abs()?.flatten_all()?.max(0));
+        t.and_then(|t| t.to_scalar::<f32>()).expect("a maximum")
+    };
+    let actual = actual.to_dtype(DType::F32).expect("f32");
+    let difference = (actual - expected).expect("equal shapes");
+    let error = max(&difference) / max(expected);
+    assert!(!error.is_nan(), "not a number");
+    error
+}
+
+/// Asserts agreement within `tolerance`, relative to the largest expected value.
+#[track_caller]
+pub fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: f32) {
+    let error = relative_error(actual, expected);
+    println!("relative error {error:.2e}");
+    assert!(error <= tolerance, "relative error {error:e} is above {tolerance:e}");
+}

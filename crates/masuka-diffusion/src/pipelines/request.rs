@@ -90,7 +90,7 @@ pub struct Negative {
 /// A validated request for pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
-    /// What should be seen.
+    /// What should be seen; an empty prompt leaves it to the model.
     pub prompt: String,
     /// How strongly the prompt pulls.
     pub guidance: Guidance,
@@ -113,9 +113,6 @@ impl GenerateRequest {
     /// [`Error::Invalid`] naming the first field that is outside, its value and the rule.
     pub fn validate(&self, multiple: usize) -> Result<()> {
         let chars = self.prompt.chars().count();
-        if chars == 0 {
-            return Err(Error::invalid("prompt", "``", "is empty; say what should be seen"));
-        }
         if chars > MAX_PROMPT_CHARS {
             let rule = format!("is longer than {MAX_PROMPT_CHARS} characters");
             return Err(Error::invalid("prompt", format!("of {chars} characters"), rule));

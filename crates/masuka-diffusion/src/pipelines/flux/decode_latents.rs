@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::latents::Latents;
 use crate::observer::StepObserver;
 use crate::pipelines::Picture;
-use crate::vaes::AutoencoderKl;
+use crate::vaes::{AutoencoderKl, Tiling};
 
 /// The picture of `latents`.
 pub(super) fn decode_latents(
@@ -12,5 +12,5 @@ pub(super) fn decode_latents(
     latents: &Latents,
     observer: &dyn StepObserver,
 ) -> Result<Picture> {
-    Picture::from_decoded(&vae.decode(latents.tensor(), observer)?)
+    Picture::from_decoded(&vae.decode(latents.tensor(), Tiling::Whole, observer)?)
 }

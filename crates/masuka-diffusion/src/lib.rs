@@ -10,6 +10,7 @@ pub mod observer; // progress, pause, cancellation
 pub mod weights; // checkpoints: files, names, dtypes
 pub mod ops; // the one door to the arithmetic of each device
 pub mod layers; // linear, norms, convolution, embeddings
+pub mod vaes; // autoencoders: pictures to latents and back
 pub mod adapters; // LoRA: side branches of `Linear`
 
 pub use error::{Error, Result};

@@ -41,6 +41,11 @@ impl Tiling {
         let rows = (band_bytes / (TENSORS_PER_BAND * row_bytes)).max(MIN_ROWS);
         (rows < height).then_some(rows)
     }
+
+    /// What such a band takes, if the picture does not pass at once.
+    pub(super) fn band_bytes(self, height: usize, row_bytes: usize) -> Option<usize> {
+        Some(self.rows(height, row_bytes)? * row_bytes * TENSORS_PER_BAND)
+    }
 }
 
 /// How one picture is walked: in what pieces, and who may stop it.

@@ -13,6 +13,7 @@ pub mod conditioning; // prompts as the denoiser sees them
 pub mod weights; // checkpoints: files, names, dtypes
 pub mod ops; // the one door to the arithmetic of each device
 pub mod layers; // linear, norms, convolution, embeddings
+pub mod vaes; // autoencoders: pictures to latents and back
 pub mod adapters; // LoRA: side branches of `Linear`
 pub mod transformers; // denoisers
 pub mod samplers; // from noise to latents along a schedule

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::ops;
+use crate::ops::{self, GroupMoments};
 use crate::weights::Weights;
 
 /// LayerNorm over the last axis.
@@ -76,11 +76,27 @@ impl GroupNorm {
         Ok(Self { groups, weight, bias, eps })
     }
 
-    /// x (b, c, y, x) normalised.
+    /// The moments of x (b, c, y, x) that its normalisation needs.
+    ///
+    /// # Errors
+    /// When the groups do not divide the channels.
+    pub fn moments(&self, x: &Tensor) -> Result<GroupMoments> {
+        GroupMoments::of(x, self.groups)
+    }
+
+    /// x (b, c, y, x) normalised by its own moments.
     ///
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::group_norm(x, self.groups, &self.weight, &self.bias, self.eps)
+        ops::group_norm(x, &self.moments(x)?, &self.weight, &self.bias, self.eps)
+    }
+
+    /// x (b, c, y, x) normalised by `moments`, which may be those of a picture that x is a part of, then SiLU.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_silu(&self, x: &Tensor, moments: &GroupMoments) -> Result<Tensor> {
+        ops::group_norm_silu(x, moments, &self.weight, &self.bias, self.eps)
     }
 }

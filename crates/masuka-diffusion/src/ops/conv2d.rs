@@ -4,13 +4,30 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
+/// Input that a processor copies at once, in elements: 16 MiB of f32.
+const MAX_BAND: usize = 4 << 20;
+
 /// How a convolution walks over its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dArgs {
     /// Distance between outputs, in pixels.
     pub stride: usize,
-    /// Zeros added on every side, in pixels.
-    pub padding: usize,
+    /// Zeros added above and to the left, in pixels.
+    pub padding_before: usize,
+    /// Zeros added below and to the right, in pixels.
+    pub padding_after: usize,
+}
+
+impl Conv2dArgs {
+    /// An odd `kernel` that keeps the size of the picture.
+    pub const fn same_size(kernel: usize) -> Self {
+        Self { stride: 1, padding_before: kernel / 2, padding_after: kernel / 2 }
+    }
+
+    fn output_size(self, input: usize, kernel: usize) -> usize {
+        ((input + self.padding_before + self.padding_after + 1).saturating_sub(kernel))
+            .div_ceil(self.stride)
+    }
 }
 
 /// x (b, c_in, y, x) with weight (c_out, c_in, ky, kx) and bias (c_out).
@@ -18,14 +35,50 @@ pub struct Conv2dArgs {
 /// # Errors
 /// When the shapes disagree.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, args: Conv2dArgs) -> Result<Tensor> {
-    // candle has no 16-bit convolution on a processor.
-    let compute = if x.device().is_cpu() { DType::F32 } else { x.dtype() };
-    let bias = bias.to_dtype(compute)?.reshape((1, (), 1, 1))?;
-    let y = x
-        .to_dtype(compute)?
-        .conv2d(&weight.to_dtype(compute)?, args.padding, args.stride, 1, 1)?
-        .broadcast_add(&bias)?;
-    Ok(y.to_dtype(x.dtype())?)
+    let bias = bias.reshape((1, (), 1, 1))?;
+    if x.device().is_cpu() {
+        return conv2d_in_bands(x, weight, &bias, args);
+    }
+    let (before, after) = (args.padding_before, args.padding_after);
+    let y = if before == after {
+        x.conv2d(weight, before, args.stride, 1, 1)?
+    } else {
+        let padded = x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?;
+        padded.conv2d(weight, 0, args.stride, 1, 1)?
+    };
+    Ok(y.broadcast_add(&bias)?)
+}
+
+/// The convolution a few rows at a time: candle copies its whole input into another layout on a processor, and has
+/// no 16-bit convolution there.
+fn conv2d_in_bands(x: &Tensor, weight: &Tensor, bias: &Tensor, args: Conv2dArgs) -> Result<Tensor> {
+    let (b, c_in, height, width) = x.dims4()?;
+    let (c_out, _, kernel_y, kernel_x) = weight.dims4()?;
+    let (weight, bias) = (weight.to_dtype(DType::F32)?, bias.to_dtype(DType::F32)?);
+    let out_height = args.output_size(height, kernel_y);
+    let out_width = args.output_size(width, kernel_x);
+    let rows = (MAX_BAND / (b * c_in * width * args.stride)).max(1);
+    let y = Tensor::zeros((b, c_out, out_height, out_width), x.dtype(), x.device())?;
+    for start in (0..out_height).step_by(rows) {
+        let count = rows.min(out_height - start);
+        let first = start * args.stride; // in rows of the padded picture
+        let band = padded_rows(x, first, (count - 1) * args.stride + kernel_y, args)?;
+        let band = band.conv2d(&weight, 0, args.stride, 1, 1)?.broadcast_add(&bias)?;
+        y.slice_set(&band.to_dtype(x.dtype())?, 2, start)?;
+    }
+    Ok(y)
+}
+
+/// `count` rows from `first` of x with its padding, in f32.
+fn padded_rows(x: &Tensor, first: usize, count: usize, args: Conv2dArgs) -> Result<Tensor> {
+    let (before, after) = (args.padding_before, args.padding_after);
+    let height = x.dim(2)?;
+    let start = first.saturating_sub(before);
+    let end = (first + count).saturating_sub(before).min(height);
+    let above = before.saturating_sub(first);
+    let below = count - above - (end - start);
+    let rows = x.narrow(2, start, end - start)?.contiguous()?.to_dtype(DType::F32)?;
+    Ok(rows.pad_with_zeros(2, above, below)?.pad_with_zeros(3, before, after)?)
 }
 
 /// Every pixel of x (b, c, y, x) four times, as (b, c, 2y, 2x).
@@ -35,4 +88,46 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, args: Conv2dArgs) -> R
 pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     Ok(x.upsample_nearest2d(2 * height, 2 * width)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 1f32, shape, &Device::Cpu).expect("a tensor")
+    }
+
+    /// candle's own convolution of the whole picture.
+    fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, args: Conv2dArgs) -> Result<Tensor> {
+        let (before, after) = (args.padding_before, args.padding_after);
+        let padded = x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?;
+        let y = padded.conv2d(weight, 0, args.stride, 1, 1)?;
+        Ok(y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?)
+    }
+
+    fn check(shape: [usize; 4], kernel: usize, args: Conv2dArgs) -> Result<()> {
+        let (x, bias) = (random(&shape), random(&[5]));
+        let weight = random(&[5, shape[1], kernel, kernel]);
+        let difference = (conv2d(&x, &weight, &bias, args)? - plain(&x, &weight, &bias, args)?)?;
+        let largest = difference.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        assert!(largest < 1e-3, "{shape:?} with kernel {kernel}, {args:?} is off by {largest}");
+        Ok(())
+    }
+
+    #[test]
+    fn bands_equal_the_whole_convolution() -> Result<()> {
+        let halving = Conv2dArgs { stride: 2, padding_before: 0, padding_after: 1 };
+        // The last shape of each needs several bands.
+        for shape in [[2, 3, 7, 5], [1, 4, 1, 9], [1, 256, 67, 2049]] {
+            check(shape, 3, Conv2dArgs::same_size(3))?;
+            check(shape, 1, Conv2dArgs::same_size(1))?;
+        }
+        for shape in [[2, 3, 7, 6], [1, 256, 70, 1025]] {
+            check(shape, 3, halving)?;
+        }
+        Ok(())
+    }
 }

@@ -6,13 +6,15 @@
 mod activation; // GELU, SiLU, gated residuals
 mod attention; // scaled dot-product attention without an L×L buffer
 mod conv2d; // convolution and nearest upsampling on (b, c, y, x)
+mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b
-mod norm; // LayerNorm, RMSNorm, GroupNorm
+mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
 
 pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention};
 pub use conv2d::{Conv2dArgs, conv2d, upsample_nearest_2x};
+pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
 pub use linear::linear;
-pub use norm::{group_norm, layer_norm, modulated_layer_norm, rms_norm};
+pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
 pub use rope::rope;

@@ -51,25 +51,6 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     Ok(y.broadcast_mul(&weight.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?)
 }
 
-/// GroupNorm of x (b, c, y, x) in `groups` groups of channels, with weight and bias (c).
-///
-/// # Errors
-/// When the shapes disagree or `groups` does not divide the channels.
-pub fn group_norm(
-    x: &Tensor,
-    groups: usize,
-    weight: &Tensor,
-    bias: &Tensor,
-    eps: f64,
-) -> Result<Tensor> {
-    let (b, c, height, width) = x.dims4()?;
-    let grouped = x.to_dtype(DType::F32)?.reshape((b, groups, c / groups * height * width))?;
-    let y = standardize(&grouped, eps)?.reshape((b, c, height, width))?;
-    let weight = weight.to_dtype(DType::F32)?.reshape((1, c, 1, 1))?;
-    let bias = bias.to_dtype(DType::F32)?.reshape((1, c, 1, 1))?;
-    Ok(y.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(x.dtype())?)
-}
-
 /// (x - mean) / sqrt(var + eps) over the last axis, with the biased variance.
 fn standardize(x: &Tensor, eps: f64) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;

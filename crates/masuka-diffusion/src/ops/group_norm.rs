@@ -1,0 +1,159 @@
+//! GroupNorm (arXiv:1803.08494) of pictures (b, c, y, x). Its moments can be gathered from parts of a picture, so
+//! that a picture may be normalised in bands of rows as if it were whole.
+
+use candle_core::{D, DType, Tensor};
+
+use crate::error::Result;
+
+/// Elements taken at once, so that what lies between two steps stays small: 16 MiB of f32.
+const MAX_BAND: usize = 4 << 20;
+
+/// Mean and spread of each group of channels, in f32.
+pub struct GroupMoments {
+    /// (b, g)
+    mean: Tensor,
+    /// The sum of (x - mean)², (b, g).
+    squares: Tensor,
+    /// Elements of each group.
+    count: usize,
+}
+
+impl GroupMoments {
+    /// The moments of x (b, c, y, x) in `groups` groups of channels.
+    ///
+    /// # Errors
+    /// When `groups` does not divide the channels.
+    pub fn of(x: &Tensor, groups: usize) -> Result<Self> {
+        let bands = row_bands(x)?.map(|(start, rows)| Self::of_band(x, groups, start, rows));
+        Self::merge(&bands.collect::<Result<Vec<_>>>()?)
+    }
+
+    fn of_band(x: &Tensor, groups: usize, start: usize, rows: usize) -> Result<Self> {
+        let b = x.dim(0)?;
+        let band = x.narrow(2, start, rows)?.to_dtype(DType::F32)?;
+        let band = band.reshape((b, groups, ()))?; // (b, g, c/g · rows · x)
+        let mean = band.mean_keepdim(D::Minus1)?;
+        let squares = band.broadcast_sub(&mean)?.sqr()?.sum(D::Minus1)?;
+        Ok(Self { mean: mean.squeeze(D::Minus1)?, squares, count: band.dim(2)? })
+    }
+
+    /// The moments of a picture from those of its parts, without the cancellation of a plain sum of squares
+    /// (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm", 1979).
+    ///
+    /// # Errors
+    /// When `parts` is empty or the parts disagree in batch or groups.
+    pub fn merge(parts: &[Self]) -> Result<Self> {
+        let count = parts.iter().map(|part| part.count).sum::<usize>();
+        let shares = parts.iter().map(|part| &part.mean * (part.count as f64 / count as f64));
+        let mean = sum(shares)?; // (b, g)
+        let squares = sum(parts.iter().map(|part| {
+            let between = ((&part.mean - &mean)?.sqr()? * part.count as f64)?;
+            &part.squares + between
+        }))?;
+        Ok(Self { mean, squares, count })
+    }
+
+    /// The factor and the summand of each channel that normalise it and apply weight and bias (c), (b, c, 1, 1).
+    fn affine(&self, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+        let (b, groups) = self.mean.dims2()?;
+        let per_group = (1, groups, ());
+        let weight = weight.to_dtype(DType::F32)?.reshape(per_group)?; // (1, g, c/g)
+        let bias = bias.to_dtype(DType::F32)?.reshape(per_group)?; // (1, g, c/g)
+        let variance = (&self.squares / self.count as f64)?;
+        let factor = (variance + eps)?.sqrt()?.recip()?.unsqueeze(2)?.broadcast_mul(&weight)?;
+        let shift = factor.broadcast_mul(&self.mean.unsqueeze(2)?)?; // (b, g, c/g)
+        let summand = bias.broadcast_sub(&shift)?; // (b, g, c/g)
+        Ok((factor.reshape((b, (), 1, 1))?, summand.reshape((b, (), 1, 1))?))
+    }
+}
+
+/// GroupNorm of x (b, c, y, x) by `moments`, with weight and bias (c).
+///
+/// # Errors
+/// When the shapes disagree.
+pub fn group_norm(
+    x: &Tensor,
+    moments: &GroupMoments,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    normalize(x, moments.affine(weight, bias, eps)?, Ok)
+}
+
+/// SiLU of the GroupNorm of x (b, c, y, x) by `moments`, rounded once.
+///
+/// # Errors
+/// When the shapes disagree.
+pub fn group_norm_silu(
+    x: &Tensor,
+    moments: &GroupMoments,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    normalize(x, moments.affine(weight, bias, eps)?, |y| y.silu())
+}
+
+fn normalize(
+    x: &Tensor,
+    (factor, summand): (Tensor, Tensor),
+    activation: impl Fn(Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    let y = Tensor::zeros(x.shape(), x.dtype(), x.device())?;
+    for (start, rows) in row_bands(x)? {
+        let band = x.narrow(2, start, rows)?.to_dtype(DType::F32)?.contiguous()?;
+        let band = activation(band.broadcast_mul(&factor)?.broadcast_add(&summand)?)?;
+        y.slice_set(&band.to_dtype(x.dtype())?, 2, start)?;
+    }
+    Ok(y)
+}
+
+/// Start and length of bands of rows of x (b, c, y, x); an accelerator takes all rows at once.
+fn row_bands(x: &Tensor) -> Result<impl Iterator<Item = (usize, usize)> + use<>> {
+    let (b, c, height, width) = x.dims4()?;
+    let rows = if x.device().is_cpu() { (MAX_BAND / (b * c * width)).max(1) } else { height };
+    Ok((0..height).step_by(rows).map(move |start| (start, rows.min(height - start))))
+}
+
+fn sum(
+    mut terms: impl Iterator<Item = candle_core::Result<Tensor>>,
+) -> candle_core::Result<Tensor> {
+    let first = terms.next().ok_or(candle_core::Error::Msg("a picture has no rows".into()))??;
+    terms.try_fold(first, |total, term| total + term?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// GroupNorm as its paper writes it, in f64.
+    fn reference(x: &Tensor, groups: usize, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let (b, c, height, width) = x.dims4()?;
+        let x = x.to_dtype(DType::F64)?.reshape((b, groups, ()))?;
+        let centred = x.broadcast_sub(&x.mean_keepdim(2)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(2)? + 1e-6)?.sqrt()?;
+        let y = centred.broadcast_div(&deviation)?.reshape((b, c, height, width))?;
+        let weight = weight.to_dtype(DType::F64)?.reshape((1, c, 1, 1))?;
+        let bias = bias.to_dtype(DType::F64)?.reshape((1, c, 1, 1))?;
+        Ok(y.broadcast_mul(&weight)?.broadcast_add(&bias)?)
+    }
+
+    #[test]
+    fn moments_of_bands_normalise_the_whole_picture() -> Result<()> {
+        // The last shape needs several bands.
+        for (shape, groups) in [([2, 6, 5, 7], 3), ([1, 4, 1, 1], 2), ([1, 64, 70, 1025], 32)] {
+            let x = (Tensor::randn(0f32, 1f32, &shape, &Device::Cpu)? + 3.0)?;
+            let weight = Tensor::randn(0f32, 1f32, shape[1], &Device::Cpu)?;
+            let bias = Tensor::randn(0f32, 1f32, shape[1], &Device::Cpu)?;
+            let y = group_norm(&x, &GroupMoments::of(&x, groups)?, &weight, &bias, 1e-6)?;
+            let difference =
+                (y.to_dtype(DType::F64)? - reference(&x, groups, &weight, &bias)?)?.abs()?;
+            let largest = difference.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+            assert!(largest < 2e-5, "{shape:?} is off by {largest}");
+        }
+        Ok(())
+    }
+}

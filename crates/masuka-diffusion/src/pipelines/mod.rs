@@ -1,6 +1,6 @@
 //! The whole walk from a request to pictures, one folder a family.
 
-// pub mod flux;
+pub mod flux; // FLUX.1
 mod component; // loaded when needed, dropped when not
 mod options; // device, precision and memory mode
 mod picture; // what comes out

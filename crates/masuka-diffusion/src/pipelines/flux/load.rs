@@ -93,7 +93,8 @@ fn text_encoders(files: FluxFiles, options: LoadOptions) -> Component<TextEncode
         let weights = files.weights("text_encoder_2", &options)?;
         let config: T5Config = files.config("text_encoder_2")?;
         let t5 = T5Encoder::load(&weights, &config)?;
-        let adapters = [(Target::TextEncoder, clip_adapters), (Target::TextEncoder2, weights.finish()?)];
+        let adapters =
+            [(Target::TextEncoder, clip_adapters), (Target::TextEncoder2, weights.finish()?)];
         Ok(TextEncoders { clip, t5, adapters: adapters.into() })
     })
 }

@@ -240,7 +240,9 @@ impl FluxPipeline {
     ) -> GenerationReport {
         let mut warnings = prompt.warnings.clone();
         if request.guidance.negative.is_some() && request.guidance.true_cfg().is_none() {
-            warnings.push("the negative prompt has no effect: it needs a true CFG scale above 1".into());
+            warnings.push(
+                "the negative prompt has no effect: it needs a true CFG scale above 1".into(),
+            );
         }
         GenerationReport {
             t5_tokens: prompt.t5_tokens,

@@ -87,7 +87,7 @@ impl LoraAdapter {
                 TensorRole::Down => part.down = Some((name, tensor)),
                 TensorRole::Up => part.up = Some((name, tensor)),
                 TensorRole::Alpha => {
-                    part.alpha = Some(lora_formats::scalar(&file, &name, &tensor)?)
+                    part.alpha = Some(lora_formats::scalar(&file, &name, &tensor)?);
                 }
                 TensorRole::Ignored => ignored.push(name),
             }

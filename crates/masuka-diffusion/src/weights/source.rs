@@ -21,6 +21,12 @@ pub trait TensorSource: Send + Sync {
     /// The file that holds `name`, or the whole source's path, for messages.
     fn location(&self, name: &str) -> String;
 
+    /// Bytes that `name` takes in memory when it is wanted as `dtype`.
+    fn resident_bytes(&self, name: &str, dtype: DType) -> u64 {
+        let elements: usize = self.shape(name).unwrap_or_default().iter().product();
+        (elements * dtype.size_in_bytes()) as u64
+    }
+
     /// Reads `name` as `dtype` onto `device`.
     ///
     /// # Errors

@@ -82,6 +82,17 @@ impl Weights {
         self.component.source.shape(&self.full_name(name)).is_some()
     }
 
+    /// Bytes that everything below this view takes in memory.
+    pub fn bytes(&self) -> u64 {
+        let (source, dtype) = (&self.component.source, self.dtype());
+        let below = |name: &String| {
+            let rest = name.strip_prefix(&self.prefix);
+            self.prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let names = source.names();
+        names.iter().filter(|name| below(name)).map(|name| source.resident_bytes(name, dtype)).sum()
+    }
+
     /// The tensor `name` in the component's dtype.
     ///
     /// # Errors

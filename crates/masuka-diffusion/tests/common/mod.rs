@@ -1,6 +1,8 @@
 //! What all parity tests share: fixtures, and the measure of agreement.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod starter; // the starter model, drawn with
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

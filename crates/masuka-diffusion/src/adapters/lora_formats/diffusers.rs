@@ -24,7 +24,15 @@ pub(super) fn place(name: &str) -> Option<Place> {
         PREFIXES.iter().find_map(|(prefix, target)| Some((name.strip_prefix(prefix)?, *target)))?;
     let (module, role) =
         ROLES.iter().find_map(|(suffix, role)| Some((rest.strip_suffix(suffix)?, *role)))?;
-    Some(Place { target, module: module.to_owned(), role })
+    Some(Place { target, module: canonical_module(target, module).to_owned(), role })
+}
+
+/// The name by which a slot is found: CLIP's files spell it with and without `text_model.`.
+pub fn canonical_module(target: Target, module: &str) -> &str {
+    match target {
+        Target::TextEncoder => module.strip_prefix("text_model.").unwrap_or(module),
+        Target::Transformer | Target::TextEncoder2 => module,
+    }
 }
 
 #[cfg(test)]
@@ -46,8 +54,8 @@ mod tests {
         let module = "transformer_blocks.3.attn.to_out.0";
         let name = format!("transformer.{module}.lora_A.weight");
         check(&name, Some((Target::Transformer, module, TensorRole::Down)));
-        let module = "text_model.encoder.layers.1.mlp.fc1";
-        let name = format!("text_encoder.{module}.lora_B.weight");
+        let module = "encoder.layers.1.mlp.fc1";
+        let name = format!("text_encoder.text_model.{module}.lora_B.weight");
         check(&name, Some((Target::TextEncoder, module, TensorRole::Up)));
         let name = "text_encoder_2.encoder.block.0.layer.0.SelfAttention.q.alpha";
         let module = "encoder.block.0.layer.0.SelfAttention.q";

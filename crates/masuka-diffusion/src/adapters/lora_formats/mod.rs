@@ -9,6 +9,7 @@ use super::Target;
 use crate::error::{Error, Result};
 use crate::weights::safetensors_file::SafetensorsFile;
 
+pub use diffusers::canonical_module;
 pub use metadata::MetadataAlphas;
 
 /// What a tensor is to its module.

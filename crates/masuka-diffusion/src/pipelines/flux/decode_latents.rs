@@ -10,7 +10,8 @@ use crate::vaes::{AutoencoderKl, Tiling};
 pub(super) fn decode_latents(
     vae: &AutoencoderKl,
     latents: &Latents,
+    tiling: Tiling,
     observer: &dyn StepObserver,
 ) -> Result<Picture> {
-    Picture::from_decoded(&vae.decode(latents.tensor(), Tiling::Whole, observer)?)
+    Picture::from_decoded(&vae.decode(latents.tensor(), tiling, observer)?)
 }

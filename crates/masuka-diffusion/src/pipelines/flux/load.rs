@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use super::encode_prompt::{PromptCache, Prompter, TextEncoders};
 use super::{Defaults, FluxPipeline};
 use crate::adapters::Target;
+use crate::adapters::lora_formats::canonical_module;
 use crate::error::Result;
 use crate::files::read_json;
 use crate::latents::LatentLayout;
 use crate::layers::Residency;
 use crate::pipelines::component::Component;
-use crate::pipelines::{LoadOptions, Offload, PictureSize};
+use crate::pipelines::{LoadOptions, Offload};
 use crate::samplers::ScheduleConfig;
 use crate::text_encoders::{ClipTextConfig, ClipTextEncoder, T5Config, T5Encoder};
 use crate::tokenizers::PromptTokenizer;
@@ -36,11 +37,11 @@ impl FluxFiles {
         Self { root: root.to_owned() }
     }
 
-    fn config<T: DeserializeOwned>(&self, component: &str) -> Result<T> {
+    pub(super) fn config<T: DeserializeOwned>(&self, component: &str) -> Result<T> {
         read_json(&self.root.join(component).join("config.json"), component)
     }
 
-    fn weights(&self, component: &str, options: &LoadOptions) -> Result<Weights> {
+    pub(super) fn weights(&self, component: &str, options: &LoadOptions) -> Result<Weights> {
         let source = SafetensorsFolder::open(&self.root.join(component))?;
         Ok(Weights::new(Box::new(source), options.precision.dtype(), &options.device))
     }
@@ -73,7 +74,8 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
         defaults: Defaults::of(&config, &layout),
         text_encoders: text_encoders(files.clone(), options.clone()),
         transformer: transformer(files.clone(), options.clone(), config.clone()),
-        vae: autoencoder(files, options.clone(), vae),
+        vae: autoencoder(files.clone(), options.clone(), vae),
+        files,
         options: options.clone(),
         config,
         layout,
@@ -89,12 +91,16 @@ fn text_encoders(files: FluxFiles, options: LoadOptions) -> Component<TextEncode
         let weights = files.weights("text_encoder", &options)?;
         let config: ClipTextConfig = files.config("text_encoder")?;
         let clip = ClipTextEncoder::load(&weights, &config)?;
-        let clip_adapters = weights.finish()?;
+        let clip_adapters = weights.finish()?.into_iter().map(|(module, slot)| {
+            (canonical_module(Target::TextEncoder, &module).to_owned(), slot)
+        });
         let weights = files.weights("text_encoder_2", &options)?;
         let config: T5Config = files.config("text_encoder_2")?;
         let t5 = T5Encoder::load(&weights, &config)?;
-        let adapters =
-            [(Target::TextEncoder, clip_adapters), (Target::TextEncoder2, weights.finish()?)];
+        let adapters = [
+            (Target::TextEncoder, clip_adapters.collect()),
+            (Target::TextEncoder2, weights.finish()?),
+        ];
         Ok(TextEncoders { clip, t5, adapters: adapters.into() })
     })
 }

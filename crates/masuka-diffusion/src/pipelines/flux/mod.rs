@@ -5,6 +5,7 @@ mod prepare_latents; // seed → noise
 mod denoise; // noise → latents
 mod decode_latents; // latents → picture
 mod load; // files → components
+mod memory; // what it all takes
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,16 +16,18 @@ use crate::latents::{LatentLayout, Latents};
 use crate::observer::{self, Stage, StepObserver};
 use crate::pipelines::component::Component;
 use crate::pipelines::{
-    GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, PictureSize, Timings,
+    GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, Picture,
+    PictureSize, Timings,
 };
 use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
-use crate::vaes::AutoencoderKl;
+use crate::vaes::{AutoencoderKl, Tiling};
 
 use denoise::PromptPair;
 use encode_prompt::{EncodedPrompt, PromptCache, Prompter, TextEncoders};
 
 pub use load::FluxFiles;
+pub use memory::MemoryEstimate;
 
 /// What a model suggests where a user says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +55,7 @@ impl Defaults {
 
 /// A FLUX.1 model, ready to draw.
 pub struct FluxPipeline {
+    files: FluxFiles,
     options: LoadOptions,
     config: FluxConfig,
     layout: LatentLayout,
@@ -91,6 +95,7 @@ impl FluxPipeline {
         observer: &dyn StepObserver,
     ) -> Result<Self> {
         let mut pipeline = load::open(files, options)?;
+        pipeline.check_memory(pipeline.defaults.size)?;
         if options.offload == Offload::None {
             let mut run = Run { observer, timings: Timings::default() };
             run.stage(Stage::Load, || {
@@ -140,6 +145,14 @@ impl FluxPipeline {
         Ok(counts)
     }
 
+    /// What a picture of `size` takes.
+    ///
+    /// # Errors
+    /// When a checkpoint cannot be opened any more.
+    pub fn estimate_memory(&self, size: PictureSize) -> Result<MemoryEstimate> {
+        MemoryEstimate::of(&self.files, &self.options, size)
+    }
+
     /// Draws the pictures of `request` and hands each to `deliver` as soon as it is decoded.
     ///
     /// # Errors
@@ -151,6 +164,7 @@ impl FluxPipeline {
         deliver: &mut dyn FnMut(GeneratedPicture) -> Result<()>,
     ) -> Result<GenerationReport> {
         request.validate(self.layout.size_multiple())?;
+        let tiling = self.check_memory(request.size)?;
         let mut run = Run { observer, timings: Timings::default() };
         let (prompts, prompt) = self.encode_prompts(request, &mut run)?;
         let noise = prepare_latents::prepare_latents(request, self.layout, &self.options.device)?;
@@ -160,13 +174,21 @@ impl FluxPipeline {
         for noise in noise.chunks(together) {
             let latents = self.denoise(request, &prompts, index, noise, &mut run)?;
             for latents in &latents {
-                let picture = self.decode(latents, &mut run)?;
+                let picture = self.decode(latents, tiling, &mut run)?;
                 let seed = request.seed.offset(index as u64)?;
                 deliver(GeneratedPicture { index, seed, picture })?;
                 index += 1;
             }
         }
         Ok(self.report(request, &prompt, run.timings))
+    }
+
+    /// Refuses a picture of `size` that does not fit, and says how one that does is decoded.
+    fn check_memory(&self, size: PictureSize) -> Result<Tiling> {
+        let Some(available) = self.options.available_bytes else { return Ok(Tiling::Whole) };
+        let estimate = self.estimate_memory(size)?;
+        estimate.check(self.options.offload, available)?;
+        Ok(estimate.tiling(self.options.offload, available))
     }
 
     fn encode_prompts(
@@ -219,17 +241,15 @@ impl FluxPipeline {
         Ok(latents)
     }
 
-    fn decode(
-        &mut self,
-        latents: &Latents,
-        run: &mut Run<'_>,
-    ) -> Result<crate::pipelines::Picture> {
+    fn decode(&mut self, latents: &Latents, tiling: Tiling, run: &mut Run<'_>) -> Result<Picture> {
         if !self.vae.is_resident() {
             run.stage(Stage::Load, || self.vae.get().map(|_| ()))?;
         }
         let observer = run.observer;
         let vae = self.vae.get()?;
-        run.stage(Stage::DecodeLatents, || decode_latents::decode_latents(vae, latents, observer))
+        run.stage(Stage::DecodeLatents, || {
+            decode_latents::decode_latents(vae, latents, tiling, observer)
+        })
     }
 
     fn report(

@@ -1,0 +1,40 @@
+//! The starter model, drawn with.
+
+use candle_core::Device;
+use masuka_diffusion::observer::Unobserved;
+use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
+use masuka_diffusion::pipelines::{
+    GenerateRequest, GeneratedPicture, LoadOptions, Offload, Precision,
+};
+
+/// The starter model.
+pub fn load(precision: Precision, offload: Offload) -> FluxPipeline {
+    let files = FluxFiles::folder(&super::repo("models/starter"));
+    let options = LoadOptions { device: Device::Cpu, precision, offload, available_bytes: None };
+    FluxPipeline::load(files, &options, &Unobserved).expect("the starter model loads")
+}
+
+/// The pictures of `request`, one after the other, as floats.
+pub fn draw(pipeline: &mut FluxPipeline, request: &GenerateRequest) -> Vec<f32> {
+    let mut pixels = Vec::new();
+    let mut deliver = |generated: GeneratedPicture| {
+        pixels.extend_from_slice(generated.picture.values());
+        Ok(())
+    };
+    pipeline.generate(request, &Unobserved, &mut deliver).expect("a picture");
+    pixels
+}
+
+/// max |a − b|.
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Peak signal-to-noise ratio in dB; the signal's range is 1.
+pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+    let mean = a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64;
+    -10.0 * mean.log10()
+}

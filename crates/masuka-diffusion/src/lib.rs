@@ -10,11 +10,14 @@ pub mod observer; // progress, pause, cancellation
 pub mod noise; // the one place where randomness enters
 pub mod latents; // pictures as the denoiser sees them
 pub mod conditioning; // prompts as the denoiser sees them
+mod files; // the small files of a model folder
 pub mod weights; // checkpoints: files, names, dtypes
 pub mod ops; // the one door to the arithmetic of each device
 pub mod layers; // linear, norms, convolution, embeddings
 pub mod vaes; // autoencoders: pictures to latents and back
 pub mod adapters; // LoRA: side branches of `Linear`
+pub mod tokenizers; // prompts to token ids
+pub mod text_encoders; // token ids to what a denoiser is told
 pub mod transformers; // denoisers
 pub mod samplers; // from noise to latents along a schedule
 pub mod pipelines; // the whole walk, one folder a family

@@ -62,6 +62,17 @@ pub enum Error {
         /// What is wrong and what to do about it.
         message: String,
     },
+    /// A picture file is damaged or of a kind that is not supported.
+    #[error("`{file}` {message}")]
+    Picture {
+        /// The picture at fault.
+        file: String,
+        /// What is wrong with it, as a verb phrase: `is not a PNG file`.
+        message: String,
+    },
+    /// The asked device is not there or cannot be used; the message says what to do.
+    #[error("{0}")]
+    Device(String),
     /// The model needs more memory than the device has; the message names a mode that would fit.
     #[error("{0}")]
     OutOfMemory(String),
@@ -90,6 +101,11 @@ impl Error {
     /// A model file that cannot be used, with the reason.
     pub fn model(file: impl ToString, message: impl Into<String>) -> Self {
         Self::Model { file: file.to_string(), message: message.into() }
+    }
+
+    /// A picture file that cannot be used, with the reason as a verb phrase.
+    pub fn picture(file: impl ToString, message: impl Into<String>) -> Self {
+        Self::Picture { file: file.to_string(), message: message.into() }
     }
 
     /// An input or output failure on `path`.

@@ -7,6 +7,7 @@
 // Reading order: what a picture is made of, then the parts that make it, then the whole walk.
 pub mod error; // what can go wrong
 pub mod observer; // progress, pause, cancellation
+pub mod devices; // which processor or card computes
 pub mod noise; // the one place where randomness enters
 pub mod latents; // pictures as the denoiser sees them
 pub mod conditioning; // prompts as the denoiser sees them
@@ -14,12 +15,13 @@ mod files; // the small files of a model folder
 pub mod weights; // checkpoints: files, names, dtypes
 pub mod ops; // the one door to the arithmetic of each device
 pub mod layers; // linear, norms, convolution, embeddings
-pub mod vaes; // autoencoders: pictures to latents and back
 pub mod adapters; // LoRA: side branches of `Linear`
 pub mod tokenizers; // prompts to token ids
 pub mod text_encoders; // token ids to what a denoiser is told
 pub mod transformers; // denoisers
+pub mod vaes; // autoencoders: pictures to latents and back
 pub mod samplers; // from noise to latents along a schedule
 pub mod pipelines; // the whole walk, one folder a family
+pub mod pictures; // PNG files that say how they were made
 
 pub use error::{Error, Result};

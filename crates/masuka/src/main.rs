@@ -1,2 +1,22 @@
-//! x
-fn main() {}
+//! The binary: reads the command line and runs the command. What each command does lives in `commands/`.
+
+mod cli; // the command line's words
+mod environment; // the variables that are read, all of them
+mod machine; // processor, memory
+mod files; // writing so that nobody sees half of a file
+mod starter; // the model that is part of the binary
+mod models; // which model is meant
+mod engine; // the one door to the pipelines
+mod interrupt; // Ctrl-C
+mod progress; // what a person sees meanwhile
+mod commands; // what can be done
+mod exit; // how it ends
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    exit::code(commands::run(&cli.command))
+}

@@ -1,0 +1,102 @@
+//! Which processor or card computes: what this build knows, what this machine has, and opening one by its name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+
+use crate::error::{Error, Result};
+
+/// A kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// An NVIDIA card.
+    Cuda,
+    /// An Apple graphics processor.
+    Metal,
+    /// The processor, which is always there.
+    Cpu,
+}
+
+impl DeviceKind {
+    /// All kinds, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Cuda, Self::Metal, Self::Cpu];
+
+    /// The name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// Whether this build has the code for it.
+    pub fn compiled_in(self) -> bool {
+        match self {
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Cpu => true,
+        }
+    }
+
+    /// Opens the first device of this kind.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when this build lacks the kind or the machine does.
+    pub fn open(self) -> Result<Device> {
+        if !self.compiled_in() {
+            let message = format!(
+                "device `{self}` is not part of this build; build with `cargo build --release --features {self}`"
+            );
+            return Err(Error::Device(message));
+        }
+        let device = match self {
+            Self::Cuda => Device::new_cuda(0),
+            Self::Metal => Device::new_metal(0),
+            Self::Cpu => Ok(Device::Cpu),
+        };
+        device.map_err(|e| Error::Device(format!("device `{self}` cannot be used: {e}")))
+    }
+
+    /// The fastest kind that this build has and this machine can open.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|kind| kind.open().is_ok()).unwrap_or(Self::Cpu)
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DeviceKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| {
+            Error::invalid("device", format!("`{name}`"), "is not one of cpu, cuda, metal")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_is_always_there() {
+        assert!(DeviceKind::Cpu.open().is_ok());
+        assert!(DeviceKind::best().compiled_in());
+    }
+
+    #[test]
+    fn a_kind_that_is_not_built_in_says_how_to_build_it() {
+        for kind in DeviceKind::ALL.into_iter().filter(|kind| !kind.compiled_in()) {
+            let error = kind.open().unwrap_err().to_string();
+            assert!(error.contains(&format!("--features {kind}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `masuka doctor`: what this machine and this build can do, what is in force, and what is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use masuka_diffusion::devices::DeviceKind;
+use serde_json::{Value, json};
+
+use super::print_json;
+use crate::cli::DoctorArgs;
+use crate::environment::Environment;
+use crate::machine::{Memory, Processor};
+use crate::{engine, starter};
+
+/// Everything that was found.
+struct Findings {
+    processor: Processor,
+    memory: Option<Memory>,
+    devices: Vec<(DeviceKind, Result<(), String>)>,
+    device_in_use: DeviceKind,
+    data_dir: PathBuf,
+    model: String,
+    hf_token_is_set: bool,
+    cpu_level: Option<String>,
+    problems: Vec<String>,
+}
+
+/// Prints the findings; fails when something is wrong.
+pub fn run(args: &DoctorArgs, environment: &Environment) -> anyhow::Result<()> {
+    let findings = Findings::gather(environment);
+    if args.json {
+        print_json(&findings.to_json())?;
+    } else {
+        findings.print();
+    }
+    match findings.problems.len() {
+        0 => Ok(()),
+        1 => bail!("1 problem found"),
+        count => bail!("{count} problems found"),
+    }
+}
+
+impl Findings {
+    fn gather(environment: &Environment) -> Self {
+        let mut problems = Vec::new();
+        let usable = |kind: DeviceKind| kind.open().map(drop).map_err(|e| e.to_string());
+        let devices: Vec<_> = DeviceKind::ALL.map(|kind| (kind, usable(kind))).into();
+        let broken = devices.iter().filter(|(kind, _)| kind.compiled_in());
+        problems.extend(broken.filter_map(|(_, usable)| usable.clone().err()));
+        let data_dir = environment.data_dir();
+        problems.extend(check_data_dir(&data_dir).err());
+        Self {
+            processor: Processor::detect(),
+            memory: Memory::detect(),
+            device_in_use: device_in_use(environment, &mut problems),
+            devices,
+            model: model_in_use(environment, &mut problems),
+            data_dir,
+            hf_token_is_set: environment.hf_token_is_set,
+            cpu_level: environment.cpu_level.clone(),
+            problems,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let device = |(kind, usable): &(DeviceKind, Result<(), String>)| {
+            json!({
+                "name": kind.name(),
+                "compiled_in": kind.compiled_in(),
+                "usable": usable.is_ok(),
+                "in_use": *kind == self.device_in_use,
+                "message": usable.as_ref().err(),
+            })
+        };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "processor": {
+                "model": self.processor.model,
+                "features": self.processor.features,
+                "threads": self.processor.threads,
+                "kernels": engine::CPU_KERNELS,
+                "level_limit": self.cpu_level,
+            },
+            "memory": self.memory.map(|memory| json!({
+                "total_bytes": memory.total_bytes,
+                "available_bytes": memory.available_bytes,
+            })),
+            "devices": self.devices.iter().map(device).collect::<Vec<_>>(),
+            "data_dir": self.data_dir,
+            "model": self.model,
+            "hf_token_is_set": self.hf_token_is_set,
+            "problems": self.problems,
+        })
+    }
+
+    fn print(&self) {
+        let Processor { model, features, threads } = &self.processor;
+        println!("masuka      {}", env!("CARGO_PKG_VERSION"));
+        println!("processor   {model}, {threads} threads");
+        println!("features    {}", features.join(" "));
+        println!("kernels     {}", engine::CPU_KERNELS);
+        if let Some(level) = &self.cpu_level {
+            println!("            limited to {level} by MASUKA_CPU_LEVEL");
+        }
+        match self.memory {
+            Some(Memory { total_bytes, available_bytes }) => {
+                println!("memory      {}, {} available", gib(total_bytes), gib(available_bytes));
+            }
+            None => println!("memory      unknown on this system"),
+        }
+        for (kind, usable) in &self.devices {
+            let state = match usable {
+                Ok(()) if *kind == self.device_in_use => "usable, in use",
+                Ok(()) => "usable",
+                Err(_) if !kind.compiled_in() => "not part of this build",
+                Err(_) => "not usable",
+            };
+            println!("device      {kind}: {state}");
+        }
+        println!("data folder {}", self.data_dir.display());
+        println!("model       {}", self.model);
+        println!("HF_TOKEN    {}", if self.hf_token_is_set { "set" } else { "not set" });
+        for problem in &self.problems {
+            println!("problem     {problem}");
+        }
+    }
+}
+
+fn device_in_use(environment: &Environment, problems: &mut Vec<String>) -> DeviceKind {
+    let Some(name) = &environment.device else { return DeviceKind::best() };
+    let opened = name.parse::<DeviceKind>().and_then(|kind| kind.open().map(|_| kind));
+    opened.unwrap_or_else(|error| {
+        problems.push(format!("MASUKA_DEVICE: {error}"));
+        DeviceKind::best()
+    })
+}
+
+fn model_in_use(environment: &Environment, problems: &mut Vec<String>) -> String {
+    let starter_folder = starter::folder(environment);
+    match environment.base_model.as_deref() {
+        Some(model) if model != starter::NAME || Path::new(model).exists() => {
+            if !Path::new(model).exists() {
+                problems.push(format!(
+                    "`{model}` of MASUKA_BASE_MODEL does not exist; name a folder in the layout of \
+                     diffusers, a checkpoint file or `starter`"
+                ));
+            }
+            format!("{model}, from MASUKA_BASE_MODEL")
+        }
+        _ if starter_folder.exists() => format!("starter, in {}", starter_folder.display()),
+        _ => format!(
+            "starter, part of this binary, to be unpacked into {}",
+            starter_folder.display()
+        ),
+    }
+}
+
+/// Whether files can be made where they are to be kept, or where that folder would be made.
+fn check_data_dir(folder: &Path) -> Result<(), String> {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
+    let probe = there.join(format!(".masuka-probe-{}", std::process::id()));
+    let written = fs::write(&probe, []).and_then(|()| fs::remove_file(&probe));
+    written.map_err(|error| {
+        let folder = folder.display();
+        format!(
+            "cannot write into the data folder `{folder}` ({error}); set MASUKA_DATA_DIR to another"
+        )
+    })
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+}

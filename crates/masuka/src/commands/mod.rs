@@ -1,0 +1,24 @@
+//! What can be done, one file a command.
+
+mod generate; // a prompt becomes pictures
+mod inspect; // what a file says about itself
+mod doctor; // what this machine and this build can do
+
+use crate::cli::Command;
+use crate::environment::Environment;
+
+/// Runs `command`.
+pub fn run(command: &Command) -> anyhow::Result<()> {
+    let environment = Environment::from_env();
+    match command {
+        Command::Generate(args) => generate::run(args, &environment),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args, &environment),
+    }
+}
+
+/// Prints `value` as the one JSON object on stdout.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

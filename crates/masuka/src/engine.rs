@@ -1,0 +1,103 @@
+//! The one door to the pipelines: everything a command wants from them passes here.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use masuka_diffusion::adapters::{ChosenAdapter, LoraAdapter};
+use masuka_diffusion::devices::DeviceKind;
+use masuka_diffusion::observer::StepObserver;
+use masuka_diffusion::pipelines::flux::{Defaults, FluxFiles, FluxPipeline};
+use masuka_diffusion::pipelines::{
+    GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, Precision,
+};
+
+use crate::cli::LoraArg;
+use crate::machine::Memory;
+use crate::models::ModelFiles;
+
+/// Which code does the processor's arithmetic, for `masuka doctor`.
+pub const CPU_KERNELS: &str = "candle";
+
+/// Where and how a model computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Compute {
+    /// The device.
+    pub device: DeviceKind,
+    /// The precision of weights and activations.
+    pub precision: Precision,
+    /// What stays in memory.
+    pub offload: Offload,
+}
+
+/// A loaded model.
+pub struct Engine {
+    pipeline: FluxPipeline,
+}
+
+/// Limits the computing threads of this process; to be called once, before anything computes.
+pub fn use_threads(count: usize) -> anyhow::Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    pool.build_global().context("cannot set the number of threads")
+}
+
+/// The precision for a device where the user names none.
+pub fn default_precision(device: DeviceKind) -> Precision {
+    match device {
+        DeviceKind::Cpu => Precision::F32,
+        DeviceKind::Cuda | DeviceKind::Metal => Precision::Bf16,
+    }
+}
+
+impl Engine {
+    /// Loads the model of `files`.
+    pub fn load(
+        files: &ModelFiles,
+        compute: Compute,
+        observer: &dyn StepObserver,
+    ) -> anyhow::Result<Self> {
+        let is_cpu = compute.device == DeviceKind::Cpu;
+        let options = LoadOptions {
+            device: compute.device.open()?,
+            precision: compute.precision,
+            offload: compute.offload,
+            available_bytes: Memory::detect().filter(|_| is_cpu).map(|m| m.available_bytes),
+        };
+        let pipeline = FluxPipeline::load(flux_files(files)?, &options, observer)?;
+        Ok(Self { pipeline })
+    }
+
+    /// Puts `loras` into effect; each is read and checked against the model.
+    pub fn use_loras(&mut self, loras: &[LoraArg], allow_partial: bool) -> anyhow::Result<()> {
+        let choose = |lora: &LoraArg| {
+            let adapter = Arc::new(LoraAdapter::open(&lora.file)?);
+            Ok(ChosenAdapter { adapter, weight: lora.weight, allow_partial })
+        };
+        let chosen = loras.iter().map(choose).collect::<anyhow::Result<Vec<_>>>()?;
+        self.pipeline.set_adapters(chosen)?;
+        Ok(())
+    }
+
+    /// What the model suggests where the user says nothing.
+    pub fn defaults(&self) -> Defaults {
+        self.pipeline.defaults()
+    }
+
+    /// The pixels of which width and height must be multiples.
+    pub fn size_multiple(&self) -> usize {
+        self.pipeline.layout().size_multiple()
+    }
+
+    /// Draws the pictures of `request`; `deliver` gets each as soon as it is there.
+    pub fn generate(
+        &mut self,
+        request: &GenerateRequest,
+        observer: &dyn StepObserver,
+        deliver: &mut dyn FnMut(GeneratedPicture) -> masuka_diffusion::Result<()>,
+    ) -> anyhow::Result<GenerationReport> {
+        Ok(self.pipeline.generate(request, observer, deliver)?)
+    }
+}
+
+fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {
+    FluxFiles::folder(&files.model)
+}

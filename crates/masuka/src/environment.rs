@@ -1,0 +1,79 @@
+//! The variables of the environment. This is the only file that reads them.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the environment says, as it says it; values are checked where they are used.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `MASUKA_DATA_DIR`.
+    data_dir: Option<PathBuf>,
+    /// `XDG_DATA_HOME`.
+    xdg_data_home: Option<PathBuf>,
+    /// The user's home folder.
+    home: Option<PathBuf>,
+    /// `MASUKA_BASE_MODEL`: a folder, a file or `starter`.
+    pub base_model: Option<String>,
+    /// `MASUKA_DEVICE`: cpu, cuda or metal.
+    pub device: Option<String>,
+    /// `MASUKA_CPU_LEVEL`: the highest level of processor instructions to use.
+    pub cpu_level: Option<String>,
+    /// Whether `HF_TOKEN` is set; its value is read only for a download.
+    pub hf_token_is_set: bool,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn from_env() -> Self {
+        Self::from_lookup(|name| env::var_os(name), env::home_dir())
+    }
+
+    /// Empty values count as unset, as shells treat them.
+    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
+        let value = |name| lookup(name).filter(|value| !value.is_empty());
+        let text = |name| value(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            data_dir: value("MASUKA_DATA_DIR").map(PathBuf::from),
+            xdg_data_home: value("XDG_DATA_HOME").map(PathBuf::from),
+            home,
+            base_model: text("MASUKA_BASE_MODEL"),
+            device: text("MASUKA_DEVICE"),
+            cpu_level: text("MASUKA_CPU_LEVEL"),
+            hf_token_is_set: value("HF_TOKEN").is_some(),
+        }
+    }
+
+    /// Where everything that outlives a command is kept.
+    pub fn data_dir(&self) -> PathBuf {
+        let in_home =
+            if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+        let of_user = || self.home.as_ref().map(|home| home.join(in_home));
+        let shared = self.xdg_data_home.clone().or_else(of_user);
+        let fallback = || shared.unwrap_or_else(env::temp_dir).join("masuka");
+        self.data_dir.clone().unwrap_or_else(fallback)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(variables: &[(&str, &str)], expected: &str) {
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let environment = Environment::from_lookup(lookup, Some("/home/ada".into()));
+        assert_eq!(environment.data_dir(), PathBuf::from(expected));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_data_folder_follows_the_nearest_variable() {
+        check(&[], "/home/ada/.local/share/masuka");
+        check(&[("XDG_DATA_HOME", "/xdg")], "/xdg/masuka");
+        check(&[("XDG_DATA_HOME", "/xdg"), ("MASUKA_DATA_DIR", "/data")], "/data");
+        check(&[("MASUKA_DATA_DIR", "")], "/home/ada/.local/share/masuka");
+    }
+}

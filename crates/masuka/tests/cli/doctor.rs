@@ -1,0 +1,35 @@
+//! What this machine can do, and what is wrong.
+
+use crate::support::Desk;
+
+#[test]
+fn doctor_tells_machine_build_and_paths() {
+    let desk = Desk::new().with("HF_TOKEN", "hf_secret");
+    let text = desk.ok(&["doctor"]).stdout;
+    for part in
+        ["processor", "memory", "cpu: usable, in use", "data folder", "starter", "HF_TOKEN    set"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("hf_secret"));
+    let json = desk.ok(&["doctor", "--json"]).json();
+    assert!(json["processor"]["threads"].as_u64().unwrap() > 0);
+    assert_eq!(json["devices"].as_array().unwrap().len(), 3);
+    assert_eq!(json["problems"], serde_json::json!([]));
+    assert!(!json.to_string().contains("hf_secret"));
+}
+
+#[test]
+fn doctor_says_what_is_wrong_and_fails() {
+    let desk = Desk::new()
+        .with("MASUKA_DEVICE", "tpu")
+        .with("MASUKA_BASE_MODEL", "gone")
+        .with("MASUKA_DATA_DIR", "/proc/none");
+    let run = desk.run(&["doctor", "--json"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("error: 3 problems found"), "{}", run.stderr);
+    let problems = run.json()["problems"].to_string();
+    for part in ["MASUKA_DEVICE", "MASUKA_BASE_MODEL", "set MASUKA_DATA_DIR"] {
+        assert!(problems.contains(part), "{part}: {problems}");
+    }
+}

@@ -99,5 +99,5 @@ impl Engine {
 }
 
 fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {
-    FluxFiles::folder(&files.model)
+    Ok(FluxFiles::folder(&files.model))
 }

@@ -65,7 +65,9 @@ fn token_table(weights: &Weights, config: &T5Config) -> Result<Embedding> {
     let held = |name: &&str| weights.at(name).contains("weight");
     let name = names.into_iter().find(held).unwrap_or(names[0]);
     let table = Embedding::load(&weights.at(name), config.vocab_size, config.d_model)?;
-    names.map(|name| weights.at(name).ignore("weight"));
+    for name in names {
+        weights.at(name).ignore("weight");
+    }
     Ok(table)
 }
 

@@ -8,4 +8,4 @@ mod request; // what a user asks for, validated
 
 pub use options::{LoadOptions, Offload, Precision};
 pub use picture::{GeneratedPicture, GenerationReport, Picture, Timings};
-pub use request::{GenerateRequest, Guidance, Negative, PictureSize, SamplerName};
+pub use request::{GenerateRequest, Guidance, Negative, PictureSize, SIDE_RANGE, SamplerName};

@@ -21,6 +21,8 @@ pub struct AutoencoderKlConfig {
     pub block_out_channels: Vec<usize>,
     /// Resnet blocks of an encoder level; a decoder level has one more.
     pub layers_per_block: usize,
+    /// Width and height of the pictures it was trained on, in pixels.
+    pub sample_size: Option<usize>,
     /// Groups of every GroupNorm.
     pub norm_num_groups: usize,
     /// Whether attention stands between the two blocks of the lowest level.
@@ -49,6 +51,7 @@ impl Default for AutoencoderKlConfig {
             latent_channels: 4,
             block_out_channels: vec![64],
             layers_per_block: 1,
+            sample_size: None,
             norm_num_groups: 32,
             mid_block_add_attention: true,
             use_quant_conv: true,

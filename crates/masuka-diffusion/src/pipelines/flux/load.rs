@@ -71,7 +71,7 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
         device: options.device.clone(),
     };
     Ok(FluxPipeline {
-        defaults: Defaults::of(&config, &layout),
+        defaults: Defaults::of(&config, &vae, &layout),
         text_encoders: text_encoders(files.clone(), options.clone()),
         transformer: transformer(files.clone(), options.clone(), config.clone()),
         vae: autoencoder(files.clone(), options.clone(), vae),

@@ -17,11 +17,11 @@ use crate::observer::{self, Stage, StepObserver};
 use crate::pipelines::component::Component;
 use crate::pipelines::{
     GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, Picture,
-    PictureSize, Timings,
+    PictureSize, SIDE_RANGE, Timings,
 };
 use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
-use crate::vaes::{AutoencoderKl, Tiling};
+use crate::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
 
 use denoise::PromptPair;
 use encode_prompt::{EncodedPrompt, PromptCache, Prompter, TextEncoders};
@@ -41,10 +41,12 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// What FLUX.1's own pipelines suggest: dev 30 steps, schnell 4; 128 latents a side, but a model of small heads
-    /// was trained on small pictures.
-    fn of(config: &FluxConfig, layout: &LatentLayout) -> Self {
-        let side = 128 * layout.spatial_factor;
+    /// What FLUX.1's own pipelines suggest: dev 30 steps, schnell 4, and the size of the pictures that the autoencoder
+    /// was trained on; 128 latents a side where its configuration does not say.
+    fn of(config: &FluxConfig, vae: &AutoencoderKlConfig, layout: &LatentLayout) -> Self {
+        let side = vae.sample_size.unwrap_or(128 * layout.spatial_factor);
+        let side = side.next_multiple_of(layout.size_multiple());
+        let side = side.clamp(*SIDE_RANGE.start(), *SIDE_RANGE.end());
         Self {
             steps: if config.guidance_embeds { 30 } else { 4 },
             guidance: 3.5,

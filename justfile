@@ -1,0 +1,46 @@
+# Every command of the project. `just` alone lists them; those marked * are also scripts that need no `just`.
+
+_list:
+    @just --list --unsorted
+
+# * Everything that must hold before a change lands
+check:
+    ./check
+
+# * Build MASUKA and run it
+studio *arguments:
+    ./studio {{ arguments }}
+
+# Build the release binary: target/release/masuka
+build:
+    cargo build --release --locked --package masuka
+
+# Run the tests, all or those of a filter
+test *filter:
+    cargo test --workspace --locked {{ filter }}
+
+# Clippy and formatting, as CI sees them
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Put the code into its form
+fmt:
+    cargo fmt --all
+
+# The API documentation, opened in a browser
+doc:
+    cargo doc --workspace --no-deps --locked --open
+
+# * Compile the `cuda` feature with nvcc from the Python index; no card needed, about 20 minutes
+check-cuda:
+    scripts/check-cuda
+
+# * Compare speed with diffusers on the same weights, in one session; writes docs/benchmarks.md
+bench *arguments:
+    bench/run {{ arguments }}
+
+# Make a fixture again: just fixture clip
+fixture case:
+    scripts/install/python .venv fixtures/requirements.txt
+    .venv/bin/python fixtures/{{ case }}/make.py

@@ -1,0 +1,206 @@
+//! Memory that starts on a cache line, large pieces on huge pages; and scratch buffers that a thread keeps.
+
+use std::alloc::{self, Layout};
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use half::{bf16, f16};
+
+/// Bytes of a cache line and of the widest vector.
+pub const LINE: usize = 64;
+/// Bytes of a huge page on x86-64 and, with 4 KiB pages, on aarch64.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Numbers for which every pattern of bits is a value; all zero bits are zero.
+///
+/// # Safety
+/// As said.
+pub unsafe trait Element: Copy + Send + Sync + 'static {}
+
+// SAFETY: plain numbers.
+unsafe impl Element for u8 {}
+// SAFETY: as above.
+unsafe impl Element for i8 {}
+// SAFETY: as above.
+unsafe impl Element for u16 {}
+// SAFETY: as above.
+unsafe impl Element for i16 {}
+// SAFETY: as above.
+unsafe impl Element for u32 {}
+// SAFETY: as above.
+unsafe impl Element for i32 {}
+// SAFETY: as above.
+unsafe impl Element for f32 {}
+// SAFETY: `repr(transparent)` over u16.
+unsafe impl Element for bf16 {}
+// SAFETY: `repr(transparent)` over u16.
+unsafe impl Element for f16 {}
+
+/// A slice that starts on a cache line. Two mebibytes and more come straight from the system, on huge pages where it
+/// has them, and go straight back to it.
+pub struct AlignedBuf<T: Element> {
+    start: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: it owns plain numbers.
+unsafe impl<T: Element> Send for AlignedBuf<T> {}
+// SAFETY: as above; shared access only reads.
+unsafe impl<T: Element> Sync for AlignedBuf<T> {}
+
+impl<T: Element> AlignedBuf<T> {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// When memory is exhausted.
+    pub fn zeroed(len: usize) -> Self {
+        let layout = Self::layout(len);
+        let start = match layout.size() {
+            0 => NonNull::without_provenance(layout.align().try_into().expect("not zero")),
+            #[cfg(unix)]
+            size if size >= HUGE_PAGE => map_zeroed(size).cast(),
+            _ => {
+                // SAFETY: the size is not zero.
+                let start = unsafe { alloc::alloc_zeroed(layout) };
+                NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout)).cast()
+            }
+        };
+        Self { start, len }
+    }
+
+    /// A copy of `data`.
+    pub fn from_slice(data: &[T]) -> Self {
+        let mut copy = Self::zeroed(data.len());
+        copy.copy_from_slice(data);
+        copy
+    }
+
+    fn layout(len: usize) -> Layout {
+        let layout = Layout::array::<T>(len).and_then(|layout| layout.align_to(LINE));
+        layout.expect("a size that fits an address")
+    }
+}
+
+impl<T: Element> Drop for AlignedBuf<T> {
+    fn drop(&mut self) {
+        let layout = Self::layout(self.len);
+        match layout.size() {
+            0 => {}
+            #[cfg(unix)]
+            size if size >= HUGE_PAGE => unmap(self.start.cast(), size),
+            // SAFETY: it was allocated with this layout.
+            _ => unsafe { alloc::dealloc(self.start.as_ptr().cast(), layout) },
+        }
+    }
+}
+
+impl<T: Element> Deref for AlignedBuf<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `start` is valid for `len` elements, all of them initialised with zeros.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Element> DerefMut for AlignedBuf<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Element> Clone for AlignedBuf<T> {
+    fn clone(&self) -> Self {
+        Self::from_slice(self)
+    }
+}
+
+impl<T: Element> fmt::Debug for AlignedBuf<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlignedBuf").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// Zeroed pages of the system, aligned to a huge page, of which it is asked to make huge ones.
+#[cfg(unix)]
+fn map_zeroed(size: usize) -> NonNull<u8> {
+    let whole = size.next_multiple_of(HUGE_PAGE);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let reserved = whole + HUGE_PAGE;
+    // SAFETY: a new mapping at an address of the system's choice.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), reserved, protection, flags, -1, 0) };
+    assert!(base != libc::MAP_FAILED, "{size} bytes of memory cannot be had");
+    let before = base.cast::<u8>().align_offset(HUGE_PAGE);
+    let start = base.cast::<u8>().wrapping_add(before);
+    let after = HUGE_PAGE - before;
+    // SAFETY: gives back what was mapped before and after the aligned part, and advises on that part.
+    unsafe {
+        if before > 0 {
+            libc::munmap(base, before);
+        }
+        if after > 0 {
+            libc::munmap(start.wrapping_add(whole).cast(), after);
+        }
+        #[cfg(target_os = "linux")]
+        libc::madvise(start.cast(), whole, libc::MADV_HUGEPAGE);
+    }
+    NonNull::new(start).expect("a mapping is not at zero")
+}
+
+#[cfg(unix)]
+fn unmap(start: NonNull<u8>, size: usize) {
+    // SAFETY: the part that `map_zeroed` kept, which nobody uses any more.
+    unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(HUGE_PAGE)) };
+}
+
+thread_local! {
+    /// Buffers that wait for their next use on this thread, counted in f32 for their alignment's sake.
+    static SCRATCH: RefCell<Vec<AlignedBuf<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `task` a buffer of `len` elements with arbitrary content, which the thread keeps for the next call. Calls may
+/// nest.
+pub fn with_scratch<T: Element, R>(len: usize, task: impl FnOnce(&mut [T]) -> R) -> R {
+    let words = (len * size_of::<T>()).div_ceil(size_of::<f32>());
+    let kept = SCRATCH.with_borrow_mut(Vec::pop).filter(|buffer| buffer.len() >= words);
+    let mut buffer = kept.unwrap_or_else(|| AlignedBuf::zeroed(words));
+    // SAFETY: `buffer` holds at least `len` elements, is aligned to a line, and any bits make a T.
+    let slice = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) };
+    let result = task(slice);
+    SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_start_on_a_line_and_hold_zeros() {
+        for len in [0, 1, 17, 1000, HUGE_PAGE / 4 - 1, HUGE_PAGE / 4, HUGE_PAGE + 5] {
+            let mut buffer = AlignedBuf::<f32>::zeroed(len);
+            assert_eq!(buffer.as_ptr().addr() % LINE, 0);
+            assert_eq!(buffer.len(), len);
+            assert!(buffer.iter().all(|x| *x == 0.0));
+            buffer.fill(1.0);
+            assert!(buffer.clone().iter().all(|x| *x == 1.0));
+        }
+    }
+
+    #[test]
+    fn scratch_is_lent_nested_and_kept() {
+        let outer = with_scratch::<bf16, _>(100, |outer| {
+            outer.fill(bf16::ONE);
+            with_scratch::<i32, _>(10, |inner| inner.fill(-1));
+            assert!(outer.iter().all(|x| *x == bf16::ONE));
+            outer.as_ptr().addr()
+        });
+        let again = with_scratch::<u8, _>(50, |buffer| buffer.as_ptr().addr());
+        assert_eq!(outer % LINE, 0);
+        assert_eq!(outer, again);
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::ops::differentiable::LoraTensors;
 
 /// One low-rank update: y += scale · (x · Aᵀ) · Bᵀ.
 #[derive(Debug, Clone)]
@@ -18,6 +19,16 @@ pub struct LoraBranch {
 }
 
 impl LoraBranch {
+    /// Whether gradients are asked of it.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.down.track_op() || self.up.track_op()
+    }
+
+    /// What its gradient needs.
+    pub(crate) fn tensors(&self) -> LoraTensors<'_> {
+        LoraTensors { down: &self.down, up: &self.up, scale: self.scale }
+    }
+
     /// The update for `x` (…, in) as (…, out).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let hidden = x.broadcast_matmul(&self.down.t()?)?; // (…, rank)
@@ -55,9 +66,13 @@ impl AdapterSlot {
         *self.branches.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(branches);
     }
 
+    /// The branches in effect.
+    pub(crate) fn branches(&self) -> Arc<Vec<LoraBranch>> {
+        self.branches.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Adds what all branches make of `x` to `y`.
     pub(crate) fn add_to(&self, y: Tensor, x: &Tensor) -> Result<Tensor> {
-        let branches = self.branches.read().unwrap_or_else(PoisonError::into_inner).clone();
-        branches.iter().try_fold(y, |y, branch| Ok((y + branch.forward(x)?)?))
+        self.branches().iter().try_fold(y, |y, branch| Ok((y + branch.forward(x)?)?))
     }
 }

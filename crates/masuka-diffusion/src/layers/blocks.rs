@@ -64,16 +64,27 @@ impl<B: Block> Blocks<B> {
         }
     }
 
-    /// Calls `f` with every block in order.
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Resident(blocks) => blocks.len(),
+            Self::Streamed { weights, .. } => weights.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What `f` makes of block `index`, which is below [`len`](Self::len).
     ///
     /// # Errors
-    /// The first error of `f`, or a failure to read a streamed block.
-    pub fn for_each(&self, mut f: impl FnMut(&B) -> Result<()>) -> Result<()> {
+    /// That of `f`, or a failure to read a streamed block.
+    pub fn with<T>(&self, index: usize, f: impl FnOnce(&B) -> Result<T>) -> Result<T> {
         match self {
-            Self::Resident(blocks) => blocks.iter().try_for_each(f),
-            Self::Streamed { weights, config } => {
-                weights.iter().try_for_each(|view| f(&B::load(view, config)?))
-            }
+            Self::Resident(blocks) => f(&blocks[index]),
+            Self::Streamed { weights, config } => f(&B::load(&weights[index], config)?),
         }
     }
 }

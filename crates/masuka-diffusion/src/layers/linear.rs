@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::adapters::AdapterSlot;
-use crate::error::Result;
-use crate::ops;
+use crate::adapters::{AdapterSlot, LoraBranch};
+use crate::error::{Error, Result};
+use crate::ops::{self, differentiable};
 use crate::weights::{LinearWeight, Weights};
 
 /// Whether a layer has a bias in its checkpoint.
@@ -50,6 +50,10 @@ impl Linear {
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let branches = self.adapters.branches();
+        if x.track_op() || branches.iter().any(LoraBranch::is_trained) {
+            return self.forward_trained(x, &branches);
+        }
         let y = match &self.weight {
             LinearWeight::Dense(weight) => ops::linear(x, weight, self.bias.as_ref())?,
             LinearWeight::Quantized(blocks) => {
@@ -59,5 +63,22 @@ impl Linear {
             }
         };
         self.adapters.add_to(y, x)
+    }
+
+    /// As [`forward`](Self::forward), with gradients for `x` and the one branch that may be trained.
+    fn forward_trained(&self, x: &Tensor, branches: &[LoraBranch]) -> Result<Tensor> {
+        let LinearWeight::Dense(weight) = &self.weight else {
+            let message = "a quantised model cannot be trained on; use one in f32 or bf16";
+            return Err(Error::invalid("base_model", "in GGUF", message));
+        };
+        let lora = match branches {
+            [] => None,
+            [one] => Some(one.tensors()),
+            more => {
+                let rule = "is more than the one adapter that can be trained at a time";
+                return Err(Error::invalid("adapters", more.len(), rule));
+            }
+        };
+        differentiable::linear(x, weight, self.bias.as_ref(), lora)
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use super::differentiable::{self, any_tracked};
 use crate::error::Result;
 
 /// GELU by its tanh approximation (`gelu_new`, `gelu-approximate`; arXiv:1606.08415).
@@ -9,6 +10,9 @@ use crate::error::Result;
 /// # Errors
 /// When the device fails.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    if any_tracked(&[x]) {
+        return differentiable::gelu_tanh(x);
+    }
     in_f32(x, Tensor::gelu)
 }
 
@@ -41,6 +45,9 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes disagree.
 pub fn gated_add(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if any_tracked(&[x, gate, y]) {
+        return differentiable::gated_add(x, gate, y);
+    }
     let gate = gate.to_dtype(DType::F32)?.unsqueeze(1)?; // (b, 1, d)
     let gated = y.to_dtype(DType::F32)?.broadcast_mul(&gate)?;
     Ok((x.to_dtype(DType::F32)? + gated)?.to_dtype(x.dtype())?)

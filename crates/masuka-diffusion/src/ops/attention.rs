@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use super::differentiable::{self, any_tracked};
 use crate::error::Result;
 
 /// Scores held at once, in elements: 64 MiB of f32.
@@ -21,6 +22,9 @@ pub struct Attention<'a> {
 /// # Errors
 /// When the shapes disagree.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, how: &Attention<'_>) -> Result<Tensor> {
+    if any_tracked(&[q, k, v]) {
+        return differentiable::attention(q, k, v, how);
+    }
     let (b, h, l_q, d) = q.dims4()?;
     let (l_k, dtype) = (k.dim(2)?, q.dtype());
     // A processor has no 16-bit product in candle; an accelerator does, with f32 sums.

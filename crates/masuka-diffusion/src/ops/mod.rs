@@ -10,6 +10,7 @@ mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b
 mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
+pub(crate) mod differentiable; // the same with gradients, where an input is trained
 
 pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention};

@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 
+use super::differentiable::{self, any_tracked};
 use crate::error::Result;
 
 /// LayerNorm over the last axis with optional weight and bias (d).
@@ -34,6 +35,9 @@ pub fn modulated_layer_norm(
     shift: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
+    if any_tracked(&[x, scale, shift]) {
+        return differentiable::modulated_layer_norm(x, scale, shift, eps);
+    }
     let y = standardize(&x.to_dtype(DType::F32)?, eps)?;
     let scale = (scale.to_dtype(DType::F32)? + 1.0)?.unsqueeze(1)?; // (b, 1, d)
     let shift = shift.to_dtype(DType::F32)?.unsqueeze(1)?; // (b, 1, d)
@@ -45,6 +49,9 @@ pub fn modulated_layer_norm(
 /// # Errors
 /// When the shapes disagree.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    if any_tracked(&[x]) {
+        return differentiable::rms_norm(x, weight, eps);
+    }
     let x32 = x.to_dtype(DType::F32)?;
     let mean_square = x32.sqr()?.mean_keepdim(D::Minus1)?;
     let y = x32.broadcast_div(&(mean_square + eps)?.sqrt()?)?;

@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 
+use super::differentiable::{self, any_tracked};
 use crate::error::Result;
 
 /// Rotates the pairs (x₀, x₁), (x₂, x₃), … of x (b, h, l, d) by the angles whose cosine and sine are (l, d/2).
@@ -9,6 +10,9 @@ use crate::error::Result;
 /// # Errors
 /// When the shapes disagree.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    if any_tracked(&[x]) {
+        return differentiable::rope(x, cos, sin);
+    }
     let (b, h, l, d) = x.dims4()?;
     let pairs = x.to_dtype(DType::F32)?.reshape((b, h, l, d / 2, 2))?;
     let even = pairs.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?; // (b, h, l, d/2)

@@ -128,31 +128,100 @@ impl FluxTransformer {
         prepared: &Prepared,
         observer: &dyn StepObserver,
     ) -> Result<Tensor> {
-        let pe = &prepared.pe;
+        let (mut tokens, vec) = self.start(latents, sigmas, prepared)?;
+        for index in 0..self.blocks() {
+            observer::proceed(observer)?;
+            tokens = self.block(index, &tokens, &vec, prepared)?;
+        }
+        self.finish(&tokens, &vec, prepared)
+    }
+
+    /// How many blocks there are between [`start`](Self::start) and [`finish`](Self::finish).
+    pub fn blocks(&self) -> usize {
+        self.double_blocks.len() + self.single_blocks.len()
+    }
+
+    /// The first part of [`forward`](Self::forward): the tokens as the first block sees them, and the vector (b, d)
+    /// that modulates every block.
+    ///
+    /// # Errors
+    /// When the latents have another width than the configuration.
+    pub fn start(
+        &self,
+        latents: &Tensor,
+        sigmas: &[f32],
+        prepared: &Prepared,
+    ) -> Result<(Tokens, Tensor)> {
         let vec =
             self.vector_embedding.time(sigmas, &prepared.vec)?.broadcast_add(&prepared.vec)?; // (b, d)
         let vec = ops::silu(&vec)?; // every modulation starts with it
-        let mut img = self.x_embedder.forward(&latents.to_dtype(self.dtype)?)?; // (b, l_img, d)
-        let mut txt = prepared.txt.clone(); // (b, l_txt, d)
+        let img = self.x_embedder.forward(&latents.to_dtype(self.dtype)?)?; // (b, l_img, d)
+        let txt = prepared.txt.clone(); // (b, l_txt, d)
+        Ok((Tokens::Streams { img, txt }, vec))
+    }
 
-        self.double_blocks.for_each(|block| {
-            observer::proceed(observer)?;
-            (img, txt) = block.forward(&img, &txt, &vec, pe)?;
-            Ok(())
-        })?;
+    /// The middle part of [`forward`](Self::forward): block `index` of the double-stream, then the single-stream ones.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn block(
+        &self,
+        index: usize,
+        tokens: &Tokens,
+        vec: &Tensor,
+        prepared: &Prepared,
+    ) -> Result<Tokens> {
+        let (doubles, pe) = (self.double_blocks.len(), &prepared.pe);
+        match tokens {
+            Tokens::Streams { img, txt } if index < doubles => {
+                let (img, txt) =
+                    self.double_blocks.with(index, |b| b.forward(img, txt, vec, pe))?;
+                Ok(Tokens::Streams { img, txt })
+            }
+            tokens => {
+                let tokens = tokens.joined()?;
+                let block = index - doubles;
+                let tokens = self.single_blocks.with(block, |b| b.forward(&tokens, vec, pe))?;
+                Ok(Tokens::Joined(tokens))
+            }
+        }
+    }
 
-        let text_tokens = txt.dim(1)?;
-        let mut tokens = Tensor::cat(&[&txt, &img], 1)?; // (b, l_txt + l_img, d)
-        self.single_blocks.for_each(|block| {
-            observer::proceed(observer)?;
-            tokens = block.forward(&tokens, &vec, pe)?;
-            Ok(())
-        })?;
-
-        let img = tokens.narrow(1, text_tokens, img.dim(1)?)?.contiguous()?; // (b, l_img, d)
-        let modulation = self.norm_out.forward(&vec)?.chunk(2, 1)?;
+    /// The last part of [`forward`](Self::forward): the velocity of the image tokens.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn finish(&self, tokens: &Tokens, vec: &Tensor, prepared: &Prepared) -> Result<Tensor> {
+        let text_tokens = prepared.txt.dim(1)?;
+        let tokens = tokens.joined()?; // (b, l_txt + l_img, d)
+        let img = tokens.narrow(1, text_tokens, tokens.dim(1)? - text_tokens)?.contiguous()?; // (b, l_img, d)
+        let modulation = self.norm_out.forward(vec)?.chunk(2, 1)?;
         let (scale, shift) = (&modulation[0], &modulation[1]);
         let img = ops::modulated_layer_norm(&img, scale, shift, LAYER_NORM_EPS)?;
         Ok(self.proj_out.forward(&img)?.to_dtype(DType::F32)?)
+    }
+}
+
+/// Tokens on their way through the blocks.
+#[derive(Debug, Clone)]
+pub enum Tokens {
+    /// Until the last double-stream block.
+    Streams {
+        /// (b, l_img, d)
+        img: Tensor,
+        /// (b, l_txt, d)
+        txt: Tensor,
+    },
+    /// From the first single-stream block on: text, then image, (b, l_txt + l_img, d).
+    Joined(Tensor),
+}
+
+impl Tokens {
+    /// Text and image in one stream.
+    fn joined(&self) -> Result<Tensor> {
+        match self {
+            Self::Streams { img, txt } => Ok(Tensor::cat(&[txt, img], 1)?),
+            Self::Joined(tokens) => Ok(tokens.clone()),
+        }
     }
 }

@@ -1,0 +1,65 @@
+//! Gradients of the normalisations, taken in f32.
+
+use candle_core::{D, DType, Tensor};
+
+use super::graph::{link1, link3};
+use crate::error::Result;
+use crate::ops;
+
+/// [`ops::modulated_layer_norm`] of x (b, l, d) by scale and shift (b, d).
+///
+/// # Errors
+/// When the shapes disagree.
+pub(crate) fn modulated_layer_norm(
+    x: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let (x_, scale_) = (x.detach(), scale.detach());
+    let y = ops::modulated_layer_norm(&x_, &scale_, &shift.detach(), eps)?;
+    let modulation_needs = scale.track_op() || shift.track_op();
+    let dtype = x.dtype();
+    link3([x, scale, shift], y, move |_, grad| {
+        let x = x_.to_dtype(DType::F32)?;
+        let grad = grad.to_dtype(DType::F32)?;
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let inverse = (variance + eps)?.sqrt()?.recip()?; // (b, l, 1)
+        let normal = centred.broadcast_mul(&inverse)?;
+        let factor = (scale_.to_dtype(DType::F32)? + 1.0)?.unsqueeze(1)?; // (b, 1, d)
+        let scaled = grad.broadcast_mul(&factor)?;
+        let along = (&scaled * &normal)?.mean_keepdim(D::Minus1)?;
+        let dx = scaled
+            .broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?
+            .sub(&normal.broadcast_mul(&along)?)?
+            .broadcast_mul(&inverse)?
+            .to_dtype(dtype)?;
+        if !modulation_needs {
+            return Ok([Some(dx), None, None]);
+        }
+        let dscale = (&grad * &normal)?.sum(1)?.to_dtype(dtype)?; // (b, d)
+        let dshift = grad.sum(1)?.to_dtype(dtype)?; // (b, d)
+        Ok([Some(dx), Some(dscale), Some(dshift)])
+    })
+}
+
+/// [`ops::rms_norm`] of x (…, d) by a constant weight (d).
+///
+/// # Errors
+/// When the shapes disagree.
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let x_ = x.detach();
+    let y = ops::rms_norm(&x_, weight, eps)?;
+    let weight = weight.to_dtype(DType::F32)?;
+    let dtype = x.dtype();
+    link1(x, y, move |grad| {
+        let x = x_.to_dtype(DType::F32)?;
+        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?; // (…, 1)
+        let normal = x.broadcast_mul(&inverse)?;
+        let scaled = grad.to_dtype(DType::F32)?.broadcast_mul(&weight)?;
+        let along = (&scaled * &normal)?.mean_keepdim(D::Minus1)?;
+        let dx = (scaled - normal.broadcast_mul(&along)?)?.broadcast_mul(&inverse)?;
+        Ok(dx.to_dtype(dtype)?)
+    })
+}

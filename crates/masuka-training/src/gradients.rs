@@ -1,0 +1,273 @@
+//! Loss and gradients of one batch. The model is walked block by block: the way there keeps each block's input (or
+//! its whole graph), the way back takes the gradient through one block at a time. With inputs alone kept, a block is
+//! computed again when its turn comes (arXiv:1604.06174), so that memory grows by one input a block.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+use masuka_diffusion::conditioning::Conditioning;
+use masuka_diffusion::transformers::flux::{FluxTransformer, Prepared, Tokens};
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::TrainedAdapter;
+use crate::error::Result;
+
+/// Trainers of guidance-distilled models ask for the undistilled velocity: `train_dreambooth_lora_flux.py` and
+/// ai-toolkit alike.
+const GUIDANCE: f32 = 1.0;
+
+/// What of the forward pass is kept for the gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Each block's input: the least memory, one more forward pass.
+    Inputs,
+    /// Everything: the least time.
+    Everything,
+}
+
+/// Clean latents, the noise that hides them and what the model is told, for each picture of a batch.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Packed latents (b, l, c) in f32.
+    pub latents: Tensor,
+    /// Noise of the same shape.
+    pub noise: Tensor,
+    /// How noisy each picture is, 0 clean, 1 noise.
+    pub sigmas: Vec<f32>,
+    /// The captions.
+    pub conditioning: Conditioning,
+    /// Rows and columns of tokens.
+    pub grid: (usize, usize),
+}
+
+/// The gradients of an adapter's parameters, in their order.
+#[derive(Debug, Clone)]
+pub struct Gradients(Vec<Tensor>);
+
+impl Gradients {
+    /// No gradient yet.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn zeros(adapter: &TrainedAdapter) -> Result<Self> {
+        let zeros = adapter.parameters().iter().map(|var| var.zeros_like());
+        Ok(Self(zeros.collect::<candle_core::Result<_>>()?))
+    }
+
+    /// The gradients, in the order of the parameters.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.0
+    }
+
+    fn add(&mut self, store: &GradStore, adapter: &TrainedAdapter, factor: f64) -> Result<()> {
+        for id in store.get_ids() {
+            if let (Some(index), Some(gradient)) = (adapter.index_of(*id), store.get_id(*id)) {
+                self.0[index] = (&self.0[index] + (gradient * factor)?)?.detach();
+            }
+        }
+        Ok(())
+    }
+
+    /// The Euclidean norm of all gradients together.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn norm(&self) -> Result<f64> {
+        let squares = self.0.iter().map(|g| g.sqr()?.sum_all()?.to_scalar::<f32>());
+        let squares = squares.collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
+    }
+
+    /// Scales the gradients down to the norm `largest`, as `torch.nn.utils.clip_grad_norm_`; returns the norm before.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn clip(&mut self, largest: f64) -> Result<f64> {
+        let norm = self.norm()?;
+        let factor = largest / (norm + 1e-6);
+        if factor < 1.0 {
+            for gradient in &mut self.0 {
+                *gradient = (&*gradient * factor)?;
+            }
+        }
+        Ok(norm)
+    }
+}
+
+/// Training's view of a model with an adapter beside it.
+pub struct Learner<'a> {
+    /// The model, whose slots hold the adapter.
+    pub transformer: &'a FluxTransformer,
+    /// The adapter.
+    pub adapter: &'a TrainedAdapter,
+    /// What is kept between the way there and the way back.
+    pub keep: Keep,
+}
+
+impl Learner<'_> {
+    /// Adds `factor` times the gradients of the batch's loss to `gradients`; returns each picture's loss, the mean
+    /// squared distance of the predicted velocity from noise - latents. `proceed` is asked between blocks.
+    ///
+    /// # Errors
+    /// [`masuka_diffusion::Error::Cancelled`] when `proceed` says no, or a failure of the device.
+    pub fn learn(
+        &self,
+        batch: &Batch,
+        factor: f64,
+        gradients: &mut Gradients,
+        proceed: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>> {
+        let prepared = self.prepare(batch)?;
+        let (mut tokens, vec) = self.start(batch, &prepared)?;
+        let mut kept = Vec::with_capacity(self.transformer.blocks());
+        for index in 0..self.transformer.blocks() {
+            check(proceed)?;
+            let pass = self.pass(index, &tokens, &vec, &prepared)?;
+            let input = std::mem::replace(&mut tokens, map(&pass.output, |t| Ok(t.detach()))?);
+            kept.push(match self.keep {
+                Keep::Everything => Kept::Pass(pass),
+                Keep::Inputs => Kept::Input(input),
+            });
+        }
+        let (losses, mut grads) = self.finish(batch, &tokens, &vec, &prepared)?;
+        for (index, kept) in kept.into_iter().enumerate().rev() {
+            check(proceed)?;
+            let pass = match kept {
+                Kept::Pass(pass) => pass,
+                Kept::Input(input) => self.pass(index, &input, &vec, &prepared)?,
+            };
+            let store = pull_back(&pass.output, &grads)?;
+            gradients.add(&store, self.adapter, factor)?;
+            grads = gradients_of(&pass.input, &store);
+        }
+        Ok(losses)
+    }
+
+    /// Each picture's loss, without gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn losses(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let prepared = self.prepare(batch)?;
+        let (mut tokens, vec) = self.start(batch, &prepared)?;
+        for index in 0..self.transformer.blocks() {
+            let output = self.transformer.block(index, &tokens, &vec, &prepared)?;
+            tokens = map(&output, |tensor| Ok(tensor.detach()))?;
+        }
+        let velocity = self.transformer.finish(&tokens, &vec, &prepared)?;
+        Ok(losses(&velocity, batch)?.to_vec1()?)
+    }
+
+    fn prepare(&self, batch: &Batch) -> Result<Prepared> {
+        Ok(self.transformer.prepare(&batch.conditioning, batch.grid, &[GUIDANCE])?)
+    }
+
+    fn start(&self, batch: &Batch, prepared: &Prepared) -> Result<(Tokens, Tensor)> {
+        let sigmas = Tensor::new(batch.sigmas.as_slice(), batch.latents.device())?;
+        let sigmas = sigmas.reshape((batch.sigmas.len(), 1, 1))?;
+        let noise = batch.noise.broadcast_mul(&sigmas)?;
+        let clean = batch.latents.broadcast_mul(&(1.0 - sigmas)?)?;
+        Ok(self.transformer.start(&(noise + clean)?, &batch.sigmas, prepared)?)
+    }
+
+    /// One block's pass over `tokens`. Nobody asks for the gradient of the first block's input.
+    fn pass(
+        &self,
+        index: usize,
+        tokens: &Tokens,
+        vec: &Tensor,
+        prepared: &Prepared,
+    ) -> Result<Pass> {
+        let (tokens, input) =
+            if index == 0 { (tokens.clone(), Vec::new()) } else { variables(tokens)? };
+        let output = self.transformer.block(index, &tokens, vec, prepared)?;
+        Ok(Pass { input, output })
+    }
+
+    /// The losses, and the gradients of their mean with respect to `tokens`.
+    fn finish(
+        &self,
+        batch: &Batch,
+        tokens: &Tokens,
+        vec: &Tensor,
+        prepared: &Prepared,
+    ) -> Result<(Vec<f32>, Vec<Option<Tensor>>)> {
+        let (tokens, input) = variables(tokens)?;
+        let velocity = self.transformer.finish(&tokens, vec, prepared)?;
+        let losses = losses(&velocity, batch)?;
+        let store = losses.mean_all()?.backward()?;
+        Ok((losses.to_vec1()?, gradients_of(&input, &store)))
+    }
+}
+
+/// One block's pass: the variables that it was given and what it made of them, with its graph.
+struct Pass {
+    input: Vec<Var>,
+    output: Tokens,
+}
+
+/// What is kept of a block's pass.
+enum Kept {
+    Pass(Pass),
+    Input(Tokens),
+}
+
+/// The mean squared distance of each picture's `velocity` (b, l, c) from noise - latents, (b).
+fn losses(velocity: &Tensor, batch: &Batch) -> Result<Tensor> {
+    let target = (&batch.noise - &batch.latents)?;
+    Ok((velocity - target)?.sqr()?.mean((1, 2))?)
+}
+
+/// The gradients of everything below `output`, whose own are `grads`.
+fn pull_back(output: &Tokens, grads: &[Option<Tensor>]) -> Result<GradStore> {
+    // Σ output · grad has the gradient `grad` with respect to `output`.
+    let mut sum = Tensor::zeros((), DType::F32, device(output))?;
+    for (tensor, grad) in parts(output).into_iter().zip(grads) {
+        if let Some(grad) = grad {
+            sum = (sum + (tensor * grad)?.to_dtype(DType::F32)?.sum_all()?)?;
+        }
+    }
+    Ok(sum.backward()?)
+}
+
+fn gradients_of(input: &[Var], store: &GradStore) -> Vec<Option<Tensor>> {
+    input.iter().map(|var| store.get(var).map(Tensor::detach)).collect()
+}
+
+/// The same tokens as variables, whose gradients may be asked for.
+fn variables(tokens: &Tokens) -> Result<(Tokens, Vec<Var>)> {
+    let mut vars = Vec::new();
+    let tokens = map(tokens, |tensor| {
+        let var = Var::from_tensor(&tensor.contiguous()?)?;
+        vars.push(var.clone());
+        Ok(var.into_inner())
+    })?;
+    Ok((tokens, vars))
+}
+
+/// Image, then text; or both joined.
+fn parts(tokens: &Tokens) -> Vec<&Tensor> {
+    match tokens {
+        Tokens::Streams { img, txt } => vec![img, txt],
+        Tokens::Joined(tokens) => vec![tokens],
+    }
+}
+
+/// `f` of each of [`parts`], in their order.
+fn map(tokens: &Tokens, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Tokens> {
+    Ok(match tokens {
+        Tokens::Streams { img, txt } => Tokens::Streams { img: f(img)?, txt: f(txt)? },
+        Tokens::Joined(tokens) => Tokens::Joined(f(tokens)?),
+    })
+}
+
+fn device(tokens: &Tokens) -> &Device {
+    match tokens {
+        Tokens::Streams { img, .. } => img.device(),
+        Tokens::Joined(tokens) => tokens.device(),
+    }
+}
+
+fn check(proceed: &dyn Fn() -> bool) -> Result<()> {
+    if proceed() { Ok(()) } else { Err(masuka_diffusion::Error::Cancelled.into()) }
+}

@@ -1,0 +1,117 @@
+//! Loss and gradients against PyTorch + PEFT, see `fixtures/training/make.py`.
+
+mod common;
+
+use std::path::Path;
+
+use common::{adapter, batch, relative_error, repo, tensors, transformer};
+use masuka_training::adapter::{AdapterSize, Targets};
+use masuka_training::gradients::{Gradients, Keep, Learner};
+
+const TOLERANCE: f64 = 1e-4;
+
+/// The largest relative error of the loss and of any gradient of `file`.
+fn largest_error(
+    model: &Path,
+    file: &Path,
+    targets: Targets,
+    size: AdapterSize,
+    keep: Keep,
+) -> f64 {
+    let (model, io) = (transformer(model), tensors(file));
+    let adapter = adapter(&model, targets, size, &io, "");
+    adapter.attach();
+    let sigmas = io["sigmas"].to_vec1().expect("sigmas");
+    let batch = batch(&io, io["noise"].clone(), sigmas);
+    let mut gradients = Gradients::zeros(&adapter).expect("zeros");
+    let learner = Learner { transformer: &model, adapter: &adapter, keep };
+    let losses = learner.learn(&batch, 1.0, &mut gradients, &|| true).expect("gradients");
+    let mean = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64;
+    let expected = f64::from(io["loss"].to_vec1::<f32>().expect("the loss")[0]);
+    let names = adapter.names();
+    assert_eq!(names.len(), io.keys().filter(|name| name.starts_with("grad.")).count());
+    let errors = names.iter().zip(gradients.tensors()).map(|(name, gradient)| {
+        let error = relative_error(gradient, &io[&format!("grad.{name}")]);
+        (name.as_str(), error)
+    });
+    let loss = ("loss", (mean - expected).abs() / expected);
+    let worst = errors.chain([loss]).max_by(|a, b| a.1.total_cmp(&b.1)).expect("errors");
+    println!("{} tensors, loss off by {:.1e}, worst {worst:?}", names.len(), loss.1);
+    worst.1
+}
+
+fn check(name: &str, targets: Targets, keep: Keep) {
+    let file = repo(&format!("fixtures/training/gradients_{name}.safetensors"));
+    let size = AdapterSize { rank: 4, alpha: 6.0 };
+    let error = largest_error(&repo("fixtures/transformer/dev"), &file, targets, size, keep);
+    assert!(error <= TOLERANCE, "{name}, {keep:?}: off by {error:e}");
+}
+
+#[test]
+fn attention_adapters_get_the_gradients_of_pytorch() {
+    for keep in [Keep::Inputs, Keep::Everything] {
+        check("attention", Targets::Attention, keep);
+    }
+}
+
+#[test]
+fn adapters_of_all_linear_layers_get_the_gradients_of_pytorch() {
+    for keep in [Keep::Inputs, Keep::Everything] {
+        check("all_linear", Targets::AllLinear, keep);
+    }
+}
+
+#[test]
+#[ignore = "takes 5 GB; first `fixtures/training/make.py --slice target/training_slice`"]
+fn a_slice_of_flux_1_gets_the_gradients_of_pytorch() {
+    let folder = repo("target/training_slice");
+    let size = AdapterSize { rank: 16, alpha: 16.0 };
+    let file = folder.join("gradients.safetensors");
+    let error = largest_error(&folder, &file, Targets::AllLinear, size, Keep::Inputs);
+    assert!(error <= TOLERANCE, "off by {error:e}");
+}
+
+#[test]
+fn accumulated_gradients_add_up() {
+    let (model, io) = (
+        transformer(&repo("fixtures/transformer/dev")),
+        tensors(&repo("fixtures/training/gradients_attention.safetensors")),
+    );
+    let size = AdapterSize { rank: 4, alpha: 6.0 };
+    let adapter = adapter(&model, Targets::Attention, size, &io, "");
+    adapter.attach();
+    let sigmas: Vec<f32> = io["sigmas"].to_vec1().expect("sigmas");
+    let whole = batch(&io, io["noise"].clone(), sigmas.clone());
+    let learner = Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs };
+    let mut at_once = Gradients::zeros(&adapter).expect("zeros");
+    learner.learn(&whole, 1.0, &mut at_once, &|| true).expect("gradients");
+    let mut in_turn = Gradients::zeros(&adapter).expect("zeros");
+    for (index, sigma) in sigmas.into_iter().enumerate() {
+        let mut one = whole.clone();
+        let pick = |tensor: &candle_core::Tensor| tensor.narrow(0, index, 1).expect("a picture");
+        (one.latents, one.noise) = (pick(&whole.latents), pick(&whole.noise));
+        one.conditioning.txt = pick(&whole.conditioning.txt);
+        one.conditioning.pooled = pick(&whole.conditioning.pooled);
+        one.sigmas = vec![sigma];
+        learner.learn(&one, 0.5, &mut in_turn, &|| true).expect("gradients");
+    }
+    for (a, b) in in_turn.tensors().iter().zip(at_once.tensors()) {
+        assert!(relative_error(a, b) < 1e-5);
+    }
+}
+
+#[test]
+fn learning_stops_between_blocks_when_asked() {
+    let (model, io) = (
+        transformer(&repo("fixtures/transformer/dev")),
+        tensors(&repo("fixtures/training/gradients_attention.safetensors")),
+    );
+    let size = AdapterSize { rank: 4, alpha: 6.0 };
+    let adapter = adapter(&model, Targets::Attention, size, &io, "");
+    adapter.attach();
+    let batch = batch(&io, io["noise"].clone(), io["sigmas"].to_vec1().expect("sigmas"));
+    let learner = Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs };
+    let mut gradients = Gradients::zeros(&adapter).expect("zeros");
+    let error = learner.learn(&batch, 1.0, &mut gradients, &|| false).expect_err("a stop");
+    assert!(error.is_cancelled());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use masuka_diffusion::adapters::{ChosenAdapter, LoraAdapter};
 use masuka_diffusion::devices::DeviceKind;
-use masuka_diffusion::observer::StepObserver;
+use masuka_diffusion::observer::{StepObserver, Unobserved};
 use masuka_diffusion::pipelines::flux::{Defaults, FluxFiles, FluxPipeline};
 use masuka_diffusion::pipelines::{
     GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, Precision,
@@ -96,6 +96,23 @@ impl Engine {
     ) -> anyhow::Result<GenerationReport> {
         Ok(self.pipeline.generate(request, observer, deliver)?)
     }
+}
+
+/// What a picture of the model's default size takes in each memory mode, in bytes. Reads no weights.
+pub fn memory_by_mode(
+    files: &ModelFiles,
+    device: DeviceKind,
+) -> anyhow::Result<Vec<(Offload, u64)>> {
+    let options = LoadOptions {
+        device: device.open()?,
+        precision: default_precision(device),
+        offload: Offload::Components,
+        available_bytes: None,
+    };
+    let pipeline = FluxPipeline::load(flux_files(files)?, &options, &Unobserved)?;
+    let estimate = pipeline.estimate_memory(pipeline.defaults().size)?;
+    let modes = [Offload::None, Offload::Components, Offload::Blocks];
+    Ok(modes.map(|mode| (mode, estimate.peak(mode))).into())
 }
 
 fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {

@@ -25,11 +25,41 @@ const USAGE: u8 = 2;
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let engine = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", message(&error));
     match engine {
         Some(Error::Cancelled) => CANCELLED.into(),
         Some(Error::Invalid { .. }) => USAGE.into(),
         _ if error.is::<Usage>() => USAGE.into(),
         _ => FAILURE.into(),
+    }
+}
+
+/// What went wrong, then why; causes that the former already told are left out.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !message.ends_with(&cause) {
+            message = if message.is_empty() { cause } else { format!("{message}: {cause}") };
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let io = || std::io::Error::other("no such file");
+        let engine = anyhow::Error::from(Error::io("a.png", io()));
+        assert_eq!(message(&engine), "`a.png`: no such file");
+        let nested = Err::<(), _>(io()).context("cannot read `a.png`").context("MASUKA_DEVICE");
+        assert_eq!(
+            message(&nested.unwrap_err()),
+            "MASUKA_DEVICE: cannot read `a.png`: no such file"
+        );
     }
 }

@@ -123,7 +123,7 @@ impl StepObserver for Progress {
         let mut state = self.state();
         state.stage_started = Instant::now();
         if !self.on_terminal {
-            if stage == Stage::Load {
+            if stage == Stage::Load && state.times.is_empty() {
                 eprintln!("loading the model");
             }
             return;
@@ -189,9 +189,16 @@ fn picture_bar(image: usize, images: usize, total_steps: usize) -> ProgressBar {
 }
 
 fn picture_style() -> Result<ProgressStyle, indicatif::style::TemplateError> {
-    let rate = |state: &ProgressState, out: &mut dyn Write| {
-        let _ = write!(out, "{:.2} it/s", state.per_sec());
-    };
-    let template = "{msg} {bar:30} {pos}/{len} {rate} ETA {eta}";
-    Ok(ProgressStyle::with_template(template)?.with_key("rate", rate))
+    let template = "{msg} {bar:30} {pos}/{len} {pace}";
+    Ok(ProgressStyle::with_template(template)?.with_key("pace", write_pace))
+}
+
+/// Steps a second and the time left, over all steps done so far; nothing before the first.
+fn write_pace(state: &ProgressState, out: &mut dyn Write) {
+    let (done, total) = (state.pos() as f64, state.len().unwrap_or_default() as f64);
+    let seconds = state.elapsed().as_secs_f64();
+    if done > 0.0 && seconds > 0.0 {
+        let left = (total - done) * seconds / done;
+        let _ = write!(out, "{:.2} it/s, {left:.0} s left", done / seconds);
+    }
 }

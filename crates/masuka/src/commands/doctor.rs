@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use masuka_diffusion::devices::DeviceKind;
-use serde_json::{Value, json};
+use masuka_diffusion::pipelines::Offload;
+use serde_json::{Map, Value, json};
 
 use super::print_json;
 use crate::cli::DoctorArgs;
 use crate::environment::Environment;
 use crate::machine::{Memory, Processor};
+use crate::models::ModelFiles;
 use crate::{engine, starter};
 
 /// Everything that was found.
@@ -21,6 +23,8 @@ struct Findings {
     device_in_use: DeviceKind,
     data_dir: PathBuf,
     model: String,
+    /// What a picture of that model takes in each memory mode, in bytes; unknown before it is unpacked.
+    memory_modes: Vec<(Offload, u64)>,
     hf_token_is_set: bool,
     cpu_level: Option<String>,
     problems: Vec<String>,
@@ -50,12 +54,15 @@ impl Findings {
         problems.extend(broken.filter_map(|(_, usable)| usable.clone().err()));
         let data_dir = environment.data_dir();
         problems.extend(check_data_dir(&data_dir).err());
+        let device_in_use = device_in_use(environment, &mut problems);
+        let model = model_in_use(environment, &mut problems);
         Self {
             processor: Processor::detect(),
             memory: Memory::detect(),
-            device_in_use: device_in_use(environment, &mut problems),
+            memory_modes: memory_modes(environment, device_in_use, &mut problems),
+            device_in_use,
             devices,
-            model: model_in_use(environment, &mut problems),
+            model,
             data_dir,
             hf_token_is_set: environment.hf_token_is_set,
             cpu_level: environment.cpu_level.clone(),
@@ -89,6 +96,9 @@ impl Findings {
             "devices": self.devices.iter().map(device).collect::<Vec<_>>(),
             "data_dir": self.data_dir,
             "model": self.model,
+            "memory_modes_bytes": self.memory_modes.iter().map(|(mode, bytes)| {
+                (mode.name().to_owned(), json!(bytes))
+            }).collect::<Map<_, _>>(),
             "hf_token_is_set": self.hf_token_is_set,
             "problems": self.problems,
         })
@@ -120,6 +130,9 @@ impl Findings {
         }
         println!("data folder {}", self.data_dir.display());
         println!("model       {}", self.model);
+        for (mode, bytes) in &self.memory_modes {
+            println!("            a picture takes about {} with --offload {mode}", gib(*bytes));
+        }
         println!("HF_TOKEN    {}", if self.hf_token_is_set { "set" } else { "not set" });
         for problem in &self.problems {
             println!("problem     {problem}");
@@ -154,6 +167,24 @@ fn model_in_use(environment: &Environment, problems: &mut Vec<String>) -> String
             starter_folder.display()
         ),
     }
+}
+
+/// Of the model in use, if it lies on disk.
+fn memory_modes(
+    environment: &Environment,
+    device: DeviceKind,
+    problems: &mut Vec<String>,
+) -> Vec<(Offload, u64)> {
+    let named = environment.base_model.as_ref().map(PathBuf::from);
+    let model = named.filter(|path| path.exists()).unwrap_or_else(|| starter::folder(environment));
+    if !model.exists() {
+        return Vec::new();
+    }
+    let files = ModelFiles { model, ..ModelFiles::default() };
+    engine::memory_by_mode(&files, device).unwrap_or_else(|error| {
+        problems.push(format!("the model cannot be used: {error:#}"));
+        Vec::new()
+    })
 }
 
 /// Whether files can be made where they are to be kept, or where that folder would be made.

@@ -99,8 +99,9 @@ fn checkpoint_text(summary: &CheckpointSummary) -> anyhow::Result<()> {
         println!("lora       {}", ranks.collect::<Vec<_>>().join(", "));
     }
     for (key, value) in &summary.metadata {
-        let short: String = value.chars().take(MAX_VALUE_CHARS).collect();
-        let more = if short.len() < value.len() { "…" } else { "" };
+        let line = value.split_whitespace().collect::<Vec<_>>().join(" ");
+        let short: String = line.chars().take(MAX_VALUE_CHARS).collect();
+        let more = if short.len() < line.len() { "…" } else { "" };
         println!("metadata   {key}: {short}{more}");
     }
     Ok(())

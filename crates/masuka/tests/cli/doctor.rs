@@ -20,6 +20,17 @@ fn doctor_tells_machine_build_and_paths() {
 }
 
 #[test]
+fn doctor_says_what_a_picture_takes_in_each_memory_mode() {
+    let desk = Desk::new();
+    desk.ok(&["generate", "x", "--steps", "1", "--width", "64", "--height", "64"]);
+    let modes = &desk.ok(&["doctor", "--json"]).json()["memory_modes_bytes"];
+    let [none, components, blocks] =
+        ["none", "components", "blocks"].map(|mode| modes[mode].as_u64().unwrap());
+    assert!(none > components && components >= blocks && blocks > 0, "{modes}");
+    assert!(desk.ok(&["doctor"]).stdout.contains("with --offload components"));
+}
+
+#[test]
 fn doctor_says_what_is_wrong_and_fails() {
     let desk = Desk::new()
         .with("MASUKA_DEVICE", "tpu")

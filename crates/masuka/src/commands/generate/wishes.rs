@@ -76,7 +76,10 @@ impl Wishes {
     /// Refuses what no model would accept, before a model is loaded.
     pub fn check_early(&self) -> anyhow::Result<()> {
         let size = PictureSize { width: 64, height: 64 };
-        let request = self.resolve(Defaults { steps: 1, guidance: 1.0, size })?;
+        let mut request = self.resolve(Defaults { steps: 1, guidance: 1.0, size })?;
+        // A scale is checked even where it will have no effect.
+        let scale = self.true_cfg.unwrap_or(1.0);
+        request.guidance.negative.get_or_insert(Negative { prompt: String::new(), scale });
         Ok(request.validate(1)?)
     }
 

@@ -1,0 +1,38 @@
+//! Our side of `just bench`: computes one row, once for every line on stdin. `bench/compare.py` runs it beside the
+//! reference, turn by turn. A row is a file of `rows/`; its twin in `bench/rows/` computes the same.
+//!
+//! `bench ROW VARIANT OUTPUT` answers `ready SECONDS` when the row is loaded, then for each line the seconds that the
+//! repetition took. OUTPUT holds the first repetition's values in little-endian f32, for comparison.
+
+mod rows; // what is measured
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [row, variant, output] = arguments.as_slice() else {
+        return Err("usage: bench ROW VARIANT OUTPUT".into());
+    };
+    let start = Instant::now();
+    let mut run = rows::open(row, variant)?;
+    answer(&format!("ready {}", start.elapsed().as_secs_f64()))?;
+    for (repetition, line) in io::stdin().lines().enumerate() {
+        line?;
+        let start = Instant::now();
+        let values = run(repetition)?;
+        let seconds = start.elapsed().as_secs_f64();
+        if repetition == 0 {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            std::fs::write(output, bytes)?;
+        }
+        answer(&seconds.to_string())?;
+    }
+    Ok(())
+}
+
+fn answer(text: &str) -> io::Result<()> {
+    println!("{text}");
+    io::stdout().flush()
+}

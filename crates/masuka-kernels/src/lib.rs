@@ -8,9 +8,19 @@
 pub mod level; // which instructions this processor has, and proofs of it
 pub mod threads; // the one pool
 pub mod aligned; // buffers on cache lines and huge pages; scratch that keeps its pages
+mod vector; // vectors of f32 as a trait that each level implements
+mod panels; // packing of the right side of a product
+mod tile; // products of small blocks in the cache
+pub mod elementwise; // activations, sums, gated residuals
+pub mod softmax; // over rows
+pub mod norm; // LayerNorm with modulation, RMSNorm, GroupNorm with SiLU
+pub mod rope; // rotary embedding, after the RMSNorm of queries and keys where wanted
+pub mod attention; // softmax(q·kᵀ·scale + bias)·v without an l × l buffer
+pub mod conv2d; // convolution, twofold upsampling included
 
 #[doc(hidden)]
 pub mod testing; // random numbers and comparison for property tests and benchmarks
 
 pub use aligned::AlignedBuf;
 pub use level::{Level, Simd, set_level_limit};
+pub use vector::Number;

@@ -1,0 +1,113 @@
+//! Every level and method against the definition.
+
+use half::bf16;
+
+use super::*;
+use crate::testing::{Random, assert_close};
+use crate::threads;
+
+const fn geometry(c_in: usize, c_out: usize, kernel: usize) -> Geometry {
+    let padding = kernel / 2;
+    Geometry { c_in, c_out, kernel, stride: 1, padding_before: padding, padding_after: padding }
+}
+
+const fn halving(c_in: usize, c_out: usize) -> Geometry {
+    Geometry { stride: 2, padding_before: 0, padding_after: 1, ..geometry(c_in, c_out, 3) }
+}
+
+fn widened(x: &[bf16]) -> Vec<f32> {
+    x.iter().map(|x| x.to_f32()).collect()
+}
+
+fn run<T: Number>(
+    simd: Simd,
+    (x, weight, bias): (&[T], &[T], &[f32]),
+    residual: Option<&[T]>,
+    size: (usize, usize),
+    (geometry, method): (Geometry, Method),
+) -> Vec<T> {
+    let conv = PackedConv2d::on(simd, weight, bias, geometry, method);
+    let (height, width) = conv.output_size(size.0, size.1);
+    let mut y = vec![T::default(); height * width * geometry.c_out];
+    conv.forward(x, size, residual, &mut y);
+    y
+}
+
+fn check(simd: Simd, geometry: Geometry, method: Method, size: (usize, usize)) {
+    let Geometry { c_in, c_out, kernel, .. } = geometry;
+    let mut random = Random::new(5);
+    let x16 = random.vec_bf16(size.0 * size.1 * c_in);
+    let weight16 = random.vec_bf16(c_out * c_in * kernel * kernel);
+    let (x, weight, bias) = (widened(&x16), widened(&weight16), random.vec_f32(c_out));
+    let expected = match method {
+        Method::Upsampling => {
+            let doubled = reference::upsample(&x, size, c_in);
+            reference::conv2d(&doubled, (2 * size.0, 2 * size.1), &weight, &bias, geometry)
+        }
+        _ => reference::conv2d(&x, size, &weight, &bias, geometry),
+    };
+    let residual16 = random.vec_bf16(expected.len());
+    let residual = widened(&residual16);
+    let expected: Vec<f32> = expected.iter().zip(&residual).map(|(y, r)| y + r).collect();
+    let case = format!("{simd:?} {method:?} {geometry:?} {size:?}");
+    let how = (geometry, method);
+
+    let y = run(simd, (&x, &weight, &bias), Some(&residual), size, how);
+    // The sum has magnitude √n / 3 and is rounded n times in the worst case, √n times in the usual one.
+    let n = (c_in * kernel * kernel) as f32;
+    assert_close(&y, &expected, |y| 1e-6 * y.abs() + 1e-7 * n + 1e-6, &case);
+
+    let y = run(simd, (&x16, &weight16, &bias), Some(&residual16), size, how);
+    // Winograd and upsampling round transformed weights, and Winograd inputs, to 2⁻⁹ of up to four times their size.
+    let rounding = if method == Method::Direct { 0.0 } else { 0.012 * n.sqrt() };
+    assert_close(&widened(&y), &expected, |y| y.abs() / 256.0 + rounding + 1e-4, &case);
+}
+
+#[test]
+fn every_method_agrees_with_the_definition_at_every_level() {
+    for simd in Simd::supported() {
+        for size in [(1, 1), (2, 5), (9, 6), (13, 17)] {
+            for (c_in, c_out) in [(1, 1), (3, 5), (16, 64), (33, 70), (64, 130)] {
+                check(simd, geometry(c_in, c_out, 1), Method::Direct, size);
+                check(simd, geometry(c_in, c_out, 3), Method::Direct, size);
+                check(simd, halving(c_in, c_out), Method::Direct, (2 * size.0, 2 * size.1));
+                check(simd, geometry(c_in, c_out, 3), Method::Upsampling, size);
+                if c_in.is_multiple_of(2) {
+                    check(simd, geometry(c_in, c_out, 3), Method::Winograd, size);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_method_follows_from_the_geometry() {
+    let method = |geometry| PackedConv2d::<bf16>::best_method(geometry);
+    assert_eq!(method(geometry(128, 256, 3)), Method::Winograd);
+    assert_eq!(method(geometry(128, 3, 3)), Method::Direct);
+    assert_eq!(method(geometry(512, 512, 1)), Method::Direct);
+    assert_eq!(method(halving(512, 512)), Method::Direct);
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let mut random = Random::new(6);
+    let (x, weight) = (random.vec_bf16(40 * 30 * 64), random.vec_bf16(64 * 64 * 9));
+    let bias = random.vec_f32(64);
+    for method in [Method::Direct, Method::Winograd, Method::Upsampling] {
+        let results = [1, 2, 3].map(|count| {
+            threads::set_count(count);
+            let how = (geometry(64, 64, 3), method);
+            run(Simd::active(), (&x, &weight, &bias), None, (40, 30), how)
+        });
+        threads::set_count(2);
+        assert!(results.iter().all(|result| *result == results[0]), "{method:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "a picture of 2 × 2 × 3")]
+fn a_picture_of_another_size_is_refused() {
+    let conv = PackedConv2d::new(&[0.0; 3], &[0.0], geometry(3, 1, 1));
+    conv.forward(&[0.0; 9], (2, 2), None, &mut [0.0; 4]);
+}

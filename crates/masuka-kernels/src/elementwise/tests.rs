@@ -1,0 +1,92 @@
+//! Every level against the definitions.
+
+use half::bf16;
+
+use super::*;
+use crate::testing::{Random, assert_close};
+
+/// Half the distance between neighbouring bf16, relative.
+const BF16_ROUNDING: f32 = 1.0 / 256.0;
+
+fn widened(x: &[bf16]) -> Vec<f32> {
+    x.iter().map(|x| x.to_f32()).collect()
+}
+
+#[test]
+fn activations_agree_with_their_definitions_at_every_level() {
+    let mut random = Random::new(1);
+    for simd in Simd::supported() {
+        for activation in Activation::ALL {
+            for count in [0, 1, 7, 16, 33, 8192, 20_001] {
+                let mut x: Vec<f32> = random.vec_f32(count).iter().map(|x| 12.0 * x).collect();
+                x.iter_mut().step_by(5).for_each(|x| *x *= 0.01);
+                let x16: Vec<bf16> = x.iter().map(|x| bf16::from_f32(*x)).collect();
+                let expected = |x: &[f32]| -> Vec<f32> {
+                    x.iter().map(|&x| reference::activation(activation, x.into()) as f32).collect()
+                };
+                let case = format!("{simd:?} {activation:?} {count}");
+                let (mut y, mut y16) = (vec![0.0; count], vec![bf16::ZERO; count]);
+                each(simd, Function::Activate(activation), [&x, &x], &mut y);
+                each(simd, Function::Activate(activation), [&x16, &x16], &mut y16);
+                // The logistic function errs by the exponent's rounding, |z| · 2⁻²⁴ for |z| up to 20; erf by 3e-7 · |x|.
+                assert_close(&y, &expected(&x), |y| 3e-6 * y.abs() + 3e-6, &case);
+                let bound = |y: f32| BF16_ROUNDING * y.abs() + 3e-6;
+                assert_close(&widened(&y16), &expected(&widened(&x16)), bound, &case);
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_inputs_saturate_and_nan_stays() {
+    for simd in Simd::supported() {
+        for activation in [Activation::GeluTanh, Activation::QuickGelu, Activation::Silu] {
+            let mut y = [0.0; 4];
+            let x = [-1e4, 1e4, f32::NAN, 0.0];
+            each(simd, Function::Activate(activation), [&x, &x], &mut y);
+            assert!(y[0].abs() < 1e-30 && y[1] == 1e4 && y[2].is_nan() && y[3] == 0.0, "{y:?}");
+        }
+    }
+}
+
+#[test]
+fn sums_and_gates_are_exact_up_to_one_rounding() {
+    let mut random = Random::new(2);
+    for simd in Simd::supported() {
+        for (b, l, d) in [(1, 1, 1), (2, 3, 17), (1, 5, 64), (3, 2, 100)] {
+            let [x, y] = [(); 2].map(|()| random.vec_bf16(b * l * d));
+            let gate = random.vec_bf16(b * d);
+            let mut out = vec![bf16::ZERO; b * l * d];
+            gated_add_on(simd, [&x, &gate, &y], d, &mut out);
+            let expected: Vec<f32> = (0..b * l * d)
+                .map(|i| {
+                    let gate = gate[i / (l * d) * d + i % d];
+                    x[i].to_f32() + gate.to_f32() * y[i].to_f32()
+                })
+                .collect();
+            let bound = |y: f32| BF16_ROUNDING * y.abs() + 1e-6;
+            assert_close(&widened(&out), &expected, bound, &format!("{simd:?} {b} {l} {d}"));
+
+            each(simd, Function::Add, [&x, &y], &mut out);
+            let sum = |(x, y): (&bf16, &bf16)| bf16::from_f32(x.to_f32() + y.to_f32());
+            assert_eq!(out, x.iter().zip(&y).map(sum).collect::<Vec<_>>());
+
+            each(simd, Function::ActivateAndMultiply(Activation::GeluTanh), [&x, &y], &mut out);
+            let expected: Vec<f32> = x
+                .iter()
+                .zip(&y)
+                .map(|(x, y)| {
+                    let x = reference::activation(Activation::GeluTanh, x.to_f64());
+                    (x * y.to_f64()) as f32
+                })
+                .collect();
+            assert_close(&widened(&out), &expected, bound, &format!("{simd:?} {b} {l} {d}"));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "as many numbers in as out")]
+fn slices_of_other_lengths_are_refused() {
+    add(&[1.0, 2.0], &[1.0], &mut [0.0; 2]);
+}

@@ -1,0 +1,220 @@
+//! GroupNorm (arXiv:1803.08494) of channels-last pictures. Its moments can be gathered from parts of a picture, so that
+//! a picture may be normalised in bands of rows as if it were whole.
+
+use crate::elementwise::Activation;
+use crate::level::Simd;
+use crate::threads::{self, SharedPtr};
+use crate::vector::{self, Number, Vectors, Work};
+
+/// Numbers of a block of pixels, which is read twice for its moments and should stay in the first cache as bf16.
+const BLOCK: usize = 8192;
+
+/// Mean and spread of each group of channels of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupMoments {
+    /// Of each group.
+    mean: Vec<f64>,
+    /// The sum of (x - mean)² of each group.
+    squares: Vec<f64>,
+    /// Numbers of each group.
+    count: usize,
+}
+
+impl GroupMoments {
+    /// The moments of x (pixels, c) in `groups` groups of channels.
+    ///
+    /// # Panics
+    /// When `groups` does not divide the channels, these not the numbers, or there are none.
+    pub fn of<T: Number>(x: &[T], channels: usize, groups: usize) -> Self {
+        Self::on(Simd::active(), x, channels, groups)
+    }
+
+    pub(super) fn on<T: Number>(simd: Simd, x: &[T], channels: usize, groups: usize) -> Self {
+        assert!(
+            groups > 0 && channels > 0 && channels.is_multiple_of(groups),
+            "{channels} channels"
+        );
+        assert!(!x.is_empty() && x.len().is_multiple_of(channels), "pixels of {channels} numbers");
+        let pixels = x.len() / channels;
+        let block = (BLOCK / channels).max(1);
+        let mut parts = vec![None; pixels.div_ceil(block)];
+        threads::parallel_chunks(&mut parts, 1, |i, part| {
+            let end = pixels.min((i + 1) * block);
+            let x = &x[i * block * channels..end * channels];
+            part[0] = Some(Self::of_block(simd, x, channels, groups));
+        });
+        Self::merge(&parts.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// Two passes: the mean, then the squares of the distances from it.
+    fn of_block<T: Number>(simd: Simd, x: &[T], channels: usize, groups: usize) -> Self {
+        let count = x.len() / groups;
+        let mut per_channel = vec![0.0; channels];
+        let by_group = |sums: &[f32]| -> Vec<f64> {
+            let group = |group: &[f32]| group.iter().map(|x| f64::from(*x)).sum();
+            sums.chunks_exact(channels / groups).map(group).collect()
+        };
+        let zeros = vec![0.0; channels];
+        vector::run(simd, Sum { x, origin: &zeros, squared: false, sums: &mut per_channel });
+        let mean: Vec<f64> = by_group(&per_channel).iter().map(|sum| sum / count as f64).collect();
+        let origin: Vec<f32> =
+            (0..channels).map(|c| mean[c / (channels / groups)] as f32).collect();
+        vector::run(simd, Sum { x, origin: &origin, squared: true, sums: &mut per_channel });
+        Self { squares: by_group(&per_channel), mean, count }
+    }
+
+    /// The moments of a picture from those of its parts, without the cancellation of a plain sum of squares
+    /// (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm", 1979).
+    ///
+    /// # Panics
+    /// When `parts` is empty or the parts have other numbers of groups.
+    pub fn merge(parts: &[Self]) -> Self {
+        let count: usize = parts.iter().map(|part| part.count).sum();
+        let groups = parts[0].mean.len();
+        assert!(parts.iter().all(|part| part.mean.len() == groups), "parts of {groups} groups");
+        let share = |part: &Self| part.count as f64 / count as f64;
+        let mean = |g: usize| parts.iter().map(|part| part.mean[g] * share(part)).sum();
+        let mean: Vec<f64> = (0..groups).map(mean).collect();
+        let squares = |g: usize| {
+            let of_part = |part: &Self| {
+                part.squares[g] + (part.mean[g] - mean[g]).powi(2) * part.count as f64
+            };
+            parts.iter().map(of_part).sum()
+        };
+        Self { squares: (0..groups).map(squares).collect(), mean, count }
+    }
+
+    /// The factor and the summand of each channel that normalise it and apply weight and bias (c).
+    fn affine(&self, weight: &[f32], bias: &[f32], eps: f64) -> (Vec<f32>, Vec<f32>) {
+        let group_size = weight.len() / self.mean.len();
+        let pair = |(c, (weight, bias)): (usize, (&f32, &f32))| {
+            let (mean, squares) = (self.mean[c / group_size], self.squares[c / group_size]);
+            let factor = f64::from(*weight) / (squares / self.count as f64 + eps).sqrt();
+            (factor as f32, (f64::from(*bias) - mean * factor) as f32)
+        };
+        weight.iter().zip(bias).enumerate().map(pair).unzip()
+    }
+}
+
+/// Sums over pixels of x - origin, or of its square, channel by channel.
+struct Sum<'a, T> {
+    /// (pixels, c)
+    x: &'a [T],
+    /// (c)
+    origin: &'a [f32],
+    squared: bool,
+    /// (c), overwritten.
+    sums: &'a mut [f32],
+}
+
+impl<T: Number> Work for Sum<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        let channels = self.sums.len();
+        let mut c = 0;
+        while c < channels {
+            let left = channels - c;
+            // SAFETY: c < channels, which all slices and every pixel hold.
+            unsafe {
+                let origin = f32::load_up_to(v, self.origin.as_ptr().add(c), left);
+                let mut sum = v.splat(0.0);
+                for pixel in 0..self.x.len() / channels {
+                    let x = T::load_up_to(v, self.x.as_ptr().add(pixel * channels + c), left);
+                    let x = v.sub(x, origin);
+                    sum = if self.squared { v.mul_add(x, x, sum) } else { v.add(sum, x) };
+                }
+                f32::store_up_to(v, self.sums.as_mut_ptr().add(c), sum, left);
+            }
+            c += V::LANES;
+        }
+    }
+}
+
+/// Weight, bias and epsilon of a norm.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupNormWeights<'a> {
+    /// (c)
+    pub weight: &'a [f32],
+    /// (c)
+    pub bias: &'a [f32],
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// GroupNorm of x (pixels, c) by `moments`, then `activation` if any.
+///
+/// # Panics
+/// When the lengths disagree.
+pub fn group_norm<T: Number>(
+    x: &[T],
+    moments: &GroupMoments,
+    weights: &GroupNormWeights<'_>,
+    activation: Option<Activation>,
+    out: &mut [T],
+) {
+    group_norm_on(Simd::active(), x, moments, weights, (activation, out));
+}
+
+pub(super) fn group_norm_on<T: Number>(
+    simd: Simd,
+    x: &[T],
+    moments: &GroupMoments,
+    weights: &GroupNormWeights<'_>,
+    (activation, out): (Option<Activation>, &mut [T]),
+) {
+    let channels = weights.weight.len();
+    assert_eq!(x.len(), out.len(), "as many numbers in as out");
+    assert_eq!(weights.bias.len(), channels, "as many biases as weights");
+    assert!(channels > 0 && x.len().is_multiple_of(channels), "pixels of {channels} numbers");
+    assert!(channels.is_multiple_of(moments.mean.len()), "moments of another norm");
+    let (factor, summand) = moments.affine(weights.weight, weights.bias, weights.eps);
+    let pixels = (BLOCK / channels).max(1);
+    let (pixels_total, out) = (x.len() / channels, SharedPtr::new(out));
+    threads::parallel_for(pixels_total.div_ceil(pixels), |task| {
+        let start = task * pixels * channels;
+        let x = &x[start..x.len().min(start + pixels * channels)];
+        // SAFETY: blocks of pixels do not overlap.
+        let out = unsafe { out.slice(start, x.len()) };
+        vector::run(simd, Apply { x, factor: &factor, summand: &summand, activation, out });
+    });
+}
+
+/// activation(x · factor + summand), channel by channel.
+struct Apply<'a, T> {
+    x: &'a [T],
+    factor: &'a [f32],
+    summand: &'a [f32],
+    activation: Option<Activation>,
+    out: &'a mut [T],
+}
+
+impl<T: Number> Work for Apply<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        let channels = self.factor.len();
+        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
+            let mut c = 0;
+            while c < channels {
+                let left = channels - c;
+                // SAFETY: c < channels, which all slices hold.
+                unsafe {
+                    let x = T::load_up_to(v, x.as_ptr().add(c), left);
+                    let factor = f32::load_up_to(v, self.factor.as_ptr().add(c), left);
+                    let summand = f32::load_up_to(v, self.summand.as_ptr().add(c), left);
+                    let mut y = v.mul_add(x, factor, summand);
+                    y = match self.activation {
+                        None => y,
+                        Some(Activation::Silu) => Activation::Silu.apply(v, y),
+                        Some(other) => other.apply(v, y),
+                    };
+                    T::store_up_to(v, out.as_mut_ptr().add(c), y, left);
+                }
+                c += V::LANES;
+            }
+        }
+    }
+}

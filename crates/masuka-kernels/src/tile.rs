@@ -1,0 +1,121 @@
+//! Products of small blocks that lie in the cache: A row by row, B packed in panels. Attention and convolution are
+//! made of them.
+//!
+//! Axis key: a row of A is `depth` units; a panel of B is (depth, columns) units with `columns` up to
+//! `PANEL · LANES`, the columns beside each other.
+
+use crate::vector::{Product, Vectors};
+
+/// Rows of A that are multiplied at once. With four vectors a row, 24 of the 32 registers of AVX-512 hold sums; with
+/// two, 12 of AVX2's 16.
+pub(crate) const ROWS: usize = 6;
+
+/// Units along the sum after which the sums are put down, so that this part of a panel stays in the first cache:
+/// 128 units of 64 columns are 32 KiB.
+const DEPTH_BLOCK: usize = 128;
+
+/// One block of C = A · B, or C += A · B.
+pub(crate) struct Block<P: Product> {
+    pub a: *const P::Unit,
+    /// Units from row to row.
+    pub a_stride: usize,
+    /// A multiple of [`ROWS`].
+    pub rows: usize,
+    /// Units of a row.
+    pub depth: usize,
+    /// A panel.
+    pub b: *const P::Unit,
+    /// Columns of the panel in vectors, 1 to `PANEL`.
+    pub vectors: usize,
+    pub c: *mut f32,
+    /// Numbers from row to row.
+    pub c_stride: usize,
+    /// Adds to what C holds.
+    pub accumulate: bool,
+}
+
+impl<P: Product> Clone for Block<P> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+/// Multiplies one block.
+///
+/// # Safety
+/// A, B and C must lie in memory as the block says, and C overlap neither A nor B.
+#[inline(always)]
+pub(crate) unsafe fn multiply<V: Vectors, P: Product>(v: V, block: &Block<P>) {
+    debug_assert!(block.rows.is_multiple_of(ROWS));
+    // SAFETY: the caller's promise. More vectors than a level's `PANEL` are never asked for; the arms beyond it are
+    // left out at compile time.
+    unsafe {
+        match block.vectors {
+            1 => panel::<V, P, 1>(v, block),
+            2 if V::PANEL >= 2 => panel::<V, P, 2>(v, block),
+            3 if V::PANEL >= 3 => panel::<V, P, 3>(v, block),
+            _ if V::PANEL >= 4 => panel::<V, P, 4>(v, block),
+            _ => unreachable!("a panel of {} vectors", block.vectors),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn panel<V: Vectors, P: Product, const N: usize>(v: V, block: &Block<P>) {
+    let mut start = 0;
+    while start < block.depth {
+        let part = Block {
+            depth: DEPTH_BLOCK.min(block.depth - start),
+            a: block.a.wrapping_add(start),
+            b: block.b.wrapping_add(start * N * V::LANES),
+            accumulate: block.accumulate || start > 0,
+            ..*block
+        };
+        let mut row = 0;
+        while row < block.rows {
+            // SAFETY: the caller's promise; row < rows.
+            unsafe { tile::<V, P, N>(v, &part, row) };
+            row += ROWS;
+        }
+        start += DEPTH_BLOCK;
+    }
+}
+
+/// Six rows of the block from `row`.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "rows, columns and memory are walked in step")]
+unsafe fn tile<V: Vectors, P: Product, const N: usize>(v: V, block: &Block<P>, row: usize) {
+    // SAFETY: the caller's promise: row + 5 is a row of A and C, and k < depth.
+    unsafe {
+        let c = block.c.add(row * block.c_stride);
+        let mut sums = [[v.splat(0.0); N]; ROWS];
+        if block.accumulate {
+            for i in 0..ROWS {
+                for j in 0..N {
+                    sums[i][j] = v.load(c.add(i * block.c_stride + j * V::LANES));
+                }
+            }
+        }
+        let mut a = block.a.add(row * block.a_stride);
+        let mut b = block.b;
+        for _ in 0..block.depth {
+            let mut columns = [P::load(v, b); N];
+            for j in 1..N {
+                columns[j] = P::load(v, b.add(j * V::LANES));
+            }
+            for i in 0..ROWS {
+                let x = P::splat(v, a.add(i * block.a_stride).read());
+                for j in 0..N {
+                    sums[i][j] = P::dot(v, sums[i][j], x, columns[j]);
+                }
+            }
+            a = a.add(1);
+            b = b.add(N * V::LANES);
+        }
+        for i in 0..ROWS {
+            for j in 0..N {
+                v.store(c.add(i * block.c_stride + j * V::LANES), sums[i][j]);
+            }
+        }
+    }
+}

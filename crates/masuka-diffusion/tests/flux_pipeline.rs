@@ -4,6 +4,7 @@ mod common;
 
 use common::starter::{draw, largest_difference, load, psnr};
 use masuka_diffusion::noise::Seed;
+use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::pipelines::{
     GenerateRequest, Guidance, Negative, Offload, PictureSize, Precision, SamplerName,
 };
@@ -72,6 +73,29 @@ fn pictures_in_bf16_are_closer_to_f32_than_diffusers_own() {
         println!("{}: {ours:.1} dB, diffusers {:.1}", case.name, case.bf16_psnr_db);
         assert!(ours >= 48.0 && ours >= case.bf16_psnr_db, "{}: {ours} dB", case.name);
     }
+}
+
+#[test]
+fn tokens_are_counted_and_a_cut_prompt_is_told() {
+    let mut pipeline = load(Precision::F32, Offload::None);
+    let long = "a red apple on a wooden table in the evening light of a warm summer day";
+    let case = Case::all().remove(0);
+    let request = GenerateRequest { steps: 1, ..case.request() };
+    let mut report = |request: &GenerateRequest| {
+        pipeline.generate(request, &Unobserved, &mut |_| Ok(())).expect("a picture")
+    };
+    let short = report(&request);
+    assert_eq!((short.t5_tokens, short.clip_tokens), (7, 7)); // as fixtures/tokenizers has them
+    assert_eq!(short.warnings, Vec::<String>::new());
+
+    let negative = Some(Negative { prompt: long.to_owned(), scale: 2.0 });
+    let guidance = Guidance { embedded: 3.5, negative };
+    let cut = report(&GenerateRequest { prompt: long.to_owned(), guidance, ..request });
+    assert_eq!((cut.t5_tokens, cut.clip_tokens), (16, 16));
+    let [prompt, negative] = &cut.warnings[..] else { panic!("{:?}", cut.warnings) };
+    assert!(prompt.starts_with("the prompt is longer than 16 tokens; cut off: `"), "{prompt}");
+    assert!(negative.starts_with("the negative prompt is longer than 16 tokens"), "{negative}");
+    assert!(prompt.ends_with("day`") && negative.ends_with("day`"), "{prompt}");
 }
 
 #[test]

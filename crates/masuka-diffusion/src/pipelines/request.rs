@@ -112,11 +112,7 @@ impl GenerateRequest {
     /// # Errors
     /// [`Error::Invalid`] naming the first field that is outside, its value and the rule.
     pub fn validate(&self, multiple: usize) -> Result<()> {
-        let chars = self.prompt.chars().count();
-        if chars > MAX_PROMPT_CHARS {
-            let rule = format!("is longer than {MAX_PROMPT_CHARS} characters");
-            return Err(Error::invalid("prompt", format!("of {chars} characters"), rule));
-        }
+        check_prompt("prompt", &self.prompt)?;
         check_side("width", self.size.width, multiple)?;
         check_side("height", self.size.height, multiple)?;
         check_range("num_inference_steps", self.steps, 1, MAX_STEPS)?;
@@ -124,10 +120,20 @@ impl GenerateRequest {
         self.seed.offset(self.num_images as u64 - 1)?;
         check_float("guidance_scale", self.guidance.embedded, 0.0, 20.0)?;
         if let Some(negative) = &self.guidance.negative {
+            check_prompt("negative_prompt", &negative.prompt)?;
             check_float("true_cfg_scale", negative.scale, 1.0, 20.0)?;
         }
         Ok(())
     }
+}
+
+fn check_prompt(field: &'static str, prompt: &str) -> Result<()> {
+    let chars = prompt.chars().count();
+    if chars <= MAX_PROMPT_CHARS {
+        return Ok(());
+    }
+    let rule = format!("is longer than {MAX_PROMPT_CHARS} characters");
+    Err(Error::invalid(field, format!("of {chars} characters"), rule))
 }
 
 fn check_side(field: &'static str, side: usize, multiple: usize) -> Result<()> {
@@ -149,4 +155,56 @@ fn check_float(field: &'static str, value: f64, min: f64, max: f64) -> Result<()
         return Ok(());
     }
     Err(Error::invalid(field, value, format!("is not within {min} and {max}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> GenerateRequest {
+        GenerateRequest {
+            prompt: "red apple".to_owned(),
+            guidance: Guidance { embedded: 3.5, negative: None },
+            steps: 20,
+            sampler: SamplerName::Euler,
+            size: PictureSize { width: 128, height: 64 },
+            seed: Seed::new(7).expect("a seed"),
+            num_images: 1,
+        }
+    }
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut GenerateRequest), message: &str) {
+        let mut request = valid();
+        request.validate(16).expect("valid before the change");
+        change(&mut request);
+        assert_eq!(request.validate(16).expect_err("a refusal").to_string(), message);
+    }
+
+    #[test]
+    fn every_field_is_refused_by_name_value_and_rule() {
+        let negative = |prompt: String, scale| Some(Negative { prompt, scale });
+        refused(
+            |r| r.prompt = "ä".repeat(4001),
+            "prompt of 4001 characters is longer than 4000 characters",
+        );
+        refused(
+            |r| r.guidance.negative = negative("b".repeat(4001), 2.0),
+            "negative_prompt of 4001 characters is longer than 4000 characters",
+        );
+        refused(
+            |r| r.guidance.negative = negative(String::new(), 0.5),
+            "true_cfg_scale 0.5 is not within 1 and 20",
+        );
+        refused(|r| r.guidance.embedded = f64::NAN, "guidance_scale NaN is not within 0 and 20");
+        refused(|r| r.size.width = 1000, "width 1000 is not a multiple of 16");
+        refused(|r| r.size.height = 2064, "height 2064 is not within 64 and 2048");
+        refused(|r| r.steps = 0, "num_inference_steps 0 is not within 1 and 100");
+        refused(|r| r.num_images = 5, "num_images 5 is not within 1 and 4");
+        let last = Seed::new(Seed::MAX).expect("the largest seed");
+        refused(
+            |r| (r.seed, r.num_images) = (last, 2),
+            "seed 9007199254740992 is not within 0 and 9007199254740991",
+        );
+    }
 }

@@ -2,19 +2,13 @@
 
 use candle_core::Tensor;
 
-use crate::conditioning::Conditioning;
+use super::encode_prompt::{EncodedPrompt, PromptPair};
 use crate::error::Result;
 use crate::latents::Latents;
 use crate::observer::{self, StepObserver, StepProgress};
 use crate::pipelines::GenerateRequest;
 use crate::samplers::{FlowMatchSchedule, ScheduleConfig, sampler};
 use crate::transformers::flux::{FluxTransformer, Prepared};
-
-/// The prompt's conditioning and, for true classifier-free guidance, the negative prompt's.
-pub(super) struct PromptPair {
-    pub positive: Conditioning,
-    pub negative: Option<Conditioning>,
-}
 
 /// What is walked, along which schedule.
 pub(super) struct Walk<'a> {
@@ -75,9 +69,10 @@ impl<'a> Guided<'a> {
         grid: (usize, usize),
     ) -> Result<Self> {
         let scale = [request.guidance.embedded as f32];
-        let prepare = |c: &Conditioning| transformer.prepare(c, grid, &scale);
+        let prepare =
+            |prompt: &EncodedPrompt| transformer.prepare(&prompt.conditioning, grid, &scale);
         let negative = match (&prompts.negative, request.guidance.true_cfg()) {
-            (Some(conditioning), Some(negative)) => Some((prepare(conditioning)?, negative.scale)),
+            (Some(prompt), Some(negative)) => Some((prepare(prompt)?, negative.scale)),
             _ => None,
         };
         Ok(Self { transformer, positive: prepare(&prompts.positive)?, negative })

@@ -34,7 +34,14 @@ pub(super) struct EncodedPrompt {
     pub conditioning: Conditioning,
     pub t5_tokens: usize,
     pub clip_tokens: usize,
-    pub warnings: Vec<String>,
+    /// The end of the prompt that T5 does not see.
+    pub cut: Option<String>,
+}
+
+/// The prompt and, for true classifier-free guidance, the negative prompt.
+pub(super) struct PromptPair {
+    pub positive: Arc<EncodedPrompt>,
+    pub negative: Option<Arc<EncodedPrompt>>,
 }
 
 /// Both tokenizers with the lengths that the model was trained with.
@@ -58,15 +65,11 @@ impl Prompter {
         let t5_tokens = self.t5.encode(prompt, self.t5_length)?;
         let pooled = encoders.clip.forward(&self.ids(&clip_tokens)?, observer)?.pooled;
         let txt = encoders.t5.forward(&self.ids(&t5_tokens)?, observer)?;
-        // CLIP only sets the tone; what T5 does not see is lost.
-        let warnings = t5_tokens.cut.iter().map(|cut| {
-            format!("the prompt is longer than {} tokens; cut off: `{cut}`", self.t5_length)
-        });
         Ok(EncodedPrompt {
             conditioning: Conditioning { txt, pooled },
             t5_tokens: t5_tokens.used,
             clip_tokens: clip_tokens.used,
-            warnings: warnings.collect(),
+            cut: t5_tokens.cut, // CLIP only sets the tone; what T5 does not see is lost
         })
     }
 

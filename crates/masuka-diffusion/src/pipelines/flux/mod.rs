@@ -23,8 +23,7 @@ use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
 use crate::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
 
-use denoise::PromptPair;
-use encode_prompt::{EncodedPrompt, PromptCache, Prompter, TextEncoders};
+use encode_prompt::{EncodedPrompt, PromptCache, PromptPair, Prompter, TextEncoders};
 
 pub use load::FluxFiles;
 pub use memory::MemoryEstimate;
@@ -168,7 +167,7 @@ impl FluxPipeline {
         request.validate(self.layout.size_multiple())?;
         let tiling = self.check_memory(request.size)?;
         let mut run = Run { observer, timings: Timings::default() };
-        let (prompts, prompt) = self.encode_prompts(request, &mut run)?;
+        let prompts = self.encode_prompts(request, &mut run)?;
         let noise = prepare_latents::prepare_latents(request, self.layout, &self.options.device)?;
         // With components in turn, the whole batch passes the transformer before the autoencoder comes in.
         let together = if self.options.offload == Offload::None { 1 } else { noise.len() };
@@ -182,7 +181,7 @@ impl FluxPipeline {
                 index += 1;
             }
         }
-        Ok(self.report(request, &prompt, run.timings))
+        Ok(self.report(request, &prompts, run.timings))
     }
 
     /// Refuses a picture of `size` that does not fit, and says how one that does is decoded.
@@ -197,14 +196,14 @@ impl FluxPipeline {
         &mut self,
         request: &GenerateRequest,
         run: &mut Run<'_>,
-    ) -> Result<(PromptPair, Arc<EncodedPrompt>)> {
+    ) -> Result<PromptPair> {
         let positive = self.encode_prompt(&request.prompt, run)?;
         let negative = match request.guidance.true_cfg() {
-            Some(negative) => Some(self.encode_prompt(&negative.prompt, run)?.conditioning.clone()),
+            Some(negative) => Some(self.encode_prompt(&negative.prompt, run)?),
             None => None,
         };
         self.release_unless_kept();
-        Ok((PromptPair { positive: positive.conditioning.clone(), negative }, positive))
+        Ok(PromptPair { positive, negative })
     }
 
     fn encode_prompt(&mut self, prompt: &str, run: &mut Run<'_>) -> Result<Arc<EncodedPrompt>> {
@@ -257,18 +256,25 @@ impl FluxPipeline {
     fn report(
         &self,
         request: &GenerateRequest,
-        prompt: &EncodedPrompt,
+        prompts: &PromptPair,
         timings: Timings,
     ) -> GenerationReport {
-        let mut warnings = prompt.warnings.clone();
+        let t5_length = self.prompter.t5_length;
+        let cut = |name: &str, prompt: &EncodedPrompt| {
+            let cut = prompt.cut.as_ref()?;
+            Some(format!("the {name} is longer than {t5_length} tokens; cut off: `{cut}`"))
+        };
+        let negative = prompts.negative.as_ref().and_then(|prompt| cut("negative prompt", prompt));
+        let mut warnings: Vec<String> =
+            cut("prompt", &prompts.positive).into_iter().chain(negative).collect();
         if request.guidance.negative.is_some() && request.guidance.true_cfg().is_none() {
             warnings.push(
                 "the negative prompt has no effect: it needs a true CFG scale above 1".into(),
             );
         }
         GenerationReport {
-            t5_tokens: prompt.t5_tokens,
-            clip_tokens: prompt.clip_tokens,
+            t5_tokens: prompts.positive.t5_tokens,
+            clip_tokens: prompts.positive.clip_tokens,
             warnings,
             timings,
         }

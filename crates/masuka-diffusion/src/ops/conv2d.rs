@@ -121,11 +121,11 @@ mod tests {
     fn bands_equal_the_whole_convolution() -> Result<()> {
         let halving = Conv2dArgs { stride: 2, padding_before: 0, padding_after: 1 };
         // The last shape of each needs several bands.
-        for shape in [[2, 3, 7, 5], [1, 4, 1, 9], [1, 256, 67, 2049]] {
+        for shape in [[2, 3, 7, 5], [1, 4, 1, 9], [1, 256, 15, 2049]] {
             check(shape, 3, Conv2dArgs::same_size(3))?;
             check(shape, 1, Conv2dArgs::same_size(1))?;
         }
-        for shape in [[2, 3, 7, 6], [1, 256, 70, 1025]] {
+        for shape in [[2, 3, 7, 6], [1, 256, 34, 1025]] {
             check(shape, 3, halving)?;
         }
         Ok(())

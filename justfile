@@ -40,6 +40,10 @@ check-cuda:
 bench *arguments:
     bench/run {{ arguments }}
 
+# Time the kernels of the processor beside its peak; a filter such as avx512/bf16 picks some
+bench-kernels *filter:
+    cargo bench --package masuka-kernels -- {{ filter }}
+
 # Make a fixture again: just fixture clip
 fixture case:
     scripts/install/python .venv fixtures/requirements.txt

@@ -8,9 +8,12 @@
 pub mod level; // which instructions this processor has, and proofs of it
 pub mod threads; // the one pool
 pub mod aligned; // buffers on cache lines and huge pages; scratch that keeps its pages
+pub mod rows; // matrices as the caller holds them
 mod vector; // vectors of f32 as a trait that each level implements
 mod panels; // packing of the right side of a product
 mod tile; // products of small blocks in the cache
+pub mod linear; // x · Wᵀ + b with packed weights, and what follows it
+pub mod linear_int8; // the same with weights and rows in int8
 pub mod elementwise; // activations, sums, gated residuals
 pub mod softmax; // over rows
 pub mod norm; // LayerNorm with modulation, RMSNorm, GroupNorm with SiLU
@@ -23,4 +26,5 @@ pub mod testing; // random numbers and comparison for property tests and benchma
 
 pub use aligned::AlignedBuf;
 pub use level::{Level, Simd, set_level_limit};
+pub use rows::{Rows, RowsMut};
 pub use vector::Number;

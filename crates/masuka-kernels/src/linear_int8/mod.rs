@@ -1,0 +1,194 @@
+//! y = x · Wᵀ + b in int8: weights quantised once, each output by its own scale, and rows of x while they are used,
+//! each by its own scale and offset. Sums are exact, in i32; what follows is done in f32 as in [`linear`](crate::linear).
+//!
+//! Axis key: x is (rows, in), W (out, in), y (rows, out).
+
+mod reference; // what is meant
+mod quantize; // rows of x and of W as bytes
+mod tile; // the innermost loop, over what each level can do with bytes
+mod portable; // multiplications one by one
+#[cfg(target_arch = "x86_64")]
+mod avx2; // bytes widened to 16 bits
+#[cfg(target_arch = "x86_64")]
+mod avx512; // four products in one instruction (VNNI)
+
+use std::ops::Range;
+
+use crate::Simd;
+use crate::aligned::{AlignedBuf, with_scratch};
+use crate::linear::{
+    Branch, Epilogue, Finish, Output, PANEL, Panels, Place, WeightRows, multiply, narrow,
+};
+use crate::rows::{Rows, RowsMut};
+use crate::threads::{self, SharedPtr};
+use crate::vector::{self, Number, Vectors, Work};
+use quantize::{RowScale, quantize_row, quantize_weight_row};
+use tile::Bytes4;
+
+/// More numbers along a sum could overflow 31 bits: 255 · 127 · 65,536 < 2³¹.
+const MOST_IN_FEATURES: usize = 65_536;
+
+/// A weight W (out, in) in int8 and its scales, packed as [`PackedLinear`](crate::linear::PackedLinear) is.
+#[derive(Debug)]
+pub struct PackedInt8 {
+    /// Panel by panel, word by word along `in`, `PANEL` outputs beside each other; a word is four inputs.
+    words: AlignedBuf<u32>,
+    out_features: usize,
+    in_features: usize,
+    /// w ≈ scale · q
+    scales: Vec<f32>,
+    /// Σ q of each output, which an offset of x adds to a sum.
+    sums: Vec<i32>,
+}
+
+impl PackedInt8 {
+    /// Quantises and packs `weight`.
+    ///
+    /// # Panics
+    /// When the length is not `out_features · in_features` or rows are longer than 65,536.
+    pub fn pack(weight: WeightRows<'_>, out_features: usize, in_features: usize) -> Self {
+        assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
+        assert!(in_features <= MOST_IN_FEATURES, "{in_features} inputs");
+        let depth = in_features.div_ceil(4);
+        let panels = out_features.div_ceil(PANEL);
+        let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
+        let (mut scales, mut sums) = (vec![0.0; out_features], vec![0; out_features]);
+        let (to_scales, to_sums) = (SharedPtr::new(&mut scales), SharedPtr::new(&mut sums));
+        threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, words| {
+            let mut row = vec![0.0; in_features];
+            let mut bytes = vec![0; depth * 4];
+            for column in 0..PANEL.min(out_features - panel * PANEL) {
+                let output = panel * PANEL + column;
+                weight.read(output, &mut row);
+                let scale = quantize_weight_row(&row, &mut bytes);
+                // SAFETY: `output` is below `out_features`, and no other task has this panel.
+                unsafe {
+                    *to_scales.at(output) = scale;
+                    *to_sums.at(output) = bytes.iter().map(|q| i32::from(*q)).sum();
+                }
+                for (word, q) in words[column..].iter_mut().step_by(PANEL).zip(bytes.chunks(4)) {
+                    *word = u32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
+                }
+            }
+        });
+        Self { words, out_features, in_features, scales, sums }
+    }
+
+    /// Columns of y.
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Columns of x.
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// Bytes of the packed weight.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.words)
+    }
+}
+
+impl Panels<Bytes4> for PackedInt8 {
+    const COMPUTED: bool = false;
+
+    fn depth(&self) -> usize {
+        self.in_features.next_multiple_of(4)
+    }
+
+    fn columns(&self) -> usize {
+        self.out_features
+    }
+
+    fn block<'a>(&'a self, panel: usize, words: Range<usize>, _: &'a mut [u32]) -> &'a [u32] {
+        let panel = panel * self.in_features.div_ceil(4);
+        &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+    }
+}
+
+/// y = epilogue(x · Wᵀ) for a weight in int8.
+///
+/// # Panics
+/// When the shapes disagree.
+pub fn linear_int8<T: Number, Y: Number>(
+    x: Rows<'_, T>,
+    weight: &PackedInt8,
+    epilogue: &Epilogue<'_, T, Y>,
+    y: RowsMut<'_, Y>,
+) {
+    linear_int8_on(Simd::active(), x, weight, epilogue, y);
+}
+
+/// [`linear_int8`] on a level of the caller's choice.
+///
+/// # Panics
+/// When the shapes disagree.
+pub fn linear_int8_on<T: Number, Y: Number>(
+    simd: Simd,
+    x: Rows<'_, T>,
+    weight: &PackedInt8,
+    epilogue: &Epilogue<'_, T, Y>,
+    mut y: RowsMut<'_, Y>,
+) {
+    assert_eq!(x.columns(), weight.in_features, "numbers of a row of x");
+    assert_eq!(y.rows(), x.rows(), "rows of y");
+    assert_eq!(y.columns(), weight.out_features, "columns of y");
+    let output = Output::new(&mut y).with(epilogue);
+    let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(simd, x, lora)).collect();
+    let branches: Vec<_> = epilogue.lora.iter().zip(&narrow).map(Branch::of).collect();
+    assert!(branches.iter().all(|branch| branch.columns() == weight.out_features));
+    quantized(simd, x, |bytes, scales| {
+        multiply::<Bytes4, _>(simd, bytes, weight, |place, sums| {
+            let sums = vector::run(simd, Dequantize { weight, place, scales, sums });
+            branches.iter().for_each(|branch| branch.add_to(simd, place, sums));
+            vector::run(simd, Finish { output: &output, place, sums });
+        });
+    });
+}
+
+/// Lends `task` the rows of `x` as bytes, filled up to whole words, with their scales.
+fn quantized<T: Number>(simd: Simd, x: Rows<'_, T>, task: impl FnOnce(Rows<'_, u8>, &[RowScale])) {
+    let width = x.columns().next_multiple_of(4);
+    let mut scales = vec![RowScale::default(); x.rows()];
+    with_scratch(x.rows() * width, |bytes: &mut [u8]| {
+        let to = SharedPtr::new(bytes);
+        threads::parallel_chunks(&mut scales, 1, |i, scale| {
+            // SAFETY: row i is one task's alone.
+            let bytes = unsafe { to.slice(i * width, width) };
+            scale[0] = quantize_row(simd, x.row(i), bytes);
+        });
+        task(Rows::strided(bytes, x.rows(), width, width), &scales);
+    });
+}
+
+/// Sums of bytes as sums of numbers, in place.
+struct Dequantize<'a> {
+    weight: &'a PackedInt8,
+    place: Place,
+    scales: &'a [RowScale],
+    sums: &'a mut [i32],
+}
+
+impl<'a> Work for Dequantize<'a> {
+    type Output = &'a mut [f32];
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, _: V) -> &'a mut [f32] {
+        let Place { row, rows, panel, columns } = self.place;
+        let part = panel * PANEL..panel * PANEL + columns;
+        let (scales, offsets) = (&self.weight.scales[part.clone()], &self.weight.sums[part]);
+        let rows = self.sums.chunks_exact_mut(PANEL).zip(&self.scales[row..row + rows]);
+        for (sums, x) in rows {
+            for ((sum, scale), offset) in sums.iter_mut().zip(scales).zip(offsets) {
+                let number = (*sum - x.offset * offset) as f32 * (x.scale * scale);
+                *sum = number.to_bits().cast_signed();
+            }
+        }
+        // SAFETY: i32 and f32 have the same size and alignment, and every i32 is the bits of an f32.
+        unsafe { std::slice::from_raw_parts_mut(self.sums.as_mut_ptr().cast(), self.sums.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

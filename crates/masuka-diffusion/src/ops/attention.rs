@@ -1,9 +1,12 @@
 //! Scaled dot-product attention. Queries are taken in chunks, so that scores never fill an L×L buffer.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType};
+use masuka_kernels::Number;
+use masuka_kernels::attention::{self as kernel, AttentionShape, Qkv, ScoreBias, Scoring, View};
 
 use super::differentiable::{self, any_tracked};
-use crate::error::Result;
+use super::slices::{self, Kernel, new_tensor, with_slice, with_strides};
+use crate::error::{Error, Result};
 
 /// Scores held at once, in elements: 64 MiB of f32.
 const MAX_SCORES: usize = 16 << 20;
@@ -25,6 +28,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, how: &Attention<'_>) -> Res
     if any_tracked(&[q, k, v]) {
         return differentiable::attention(q, k, v, how);
     }
+    if let Some(y) = slices::run_for(q, Flash { q, k, v, how }) {
+        return y;
+    }
     let (b, h, l_q, d) = q.dims4()?;
     let (l_k, dtype) = (k.dim(2)?, q.dtype());
     // A processor has no 16-bit product in candle; an accelerator does, with f32 sums.
@@ -45,4 +51,75 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, how: &Attention<'_>) -> Res
         chunks.push(weights.matmul(&v)?); // (b, h, rows, d)
     }
     Ok(Tensor::cat(&chunks, 2)?.to_dtype(dtype)?)
+}
+
+struct Flash<'a> {
+    q: &'a Tensor,
+    k: &'a Tensor,
+    v: &'a Tensor,
+    how: &'a Attention<'a>,
+}
+
+impl Kernel for Flash<'_> {
+    type Output = Tensor;
+
+    /// The result lies in memory as (b, l, h, d), so that merging its heads copies nothing.
+    fn run<T: Number + WithDType>(self) -> Result<Tensor> {
+        let (b, h, l_q, d) = self.q.dims4()?;
+        let shape = AttentionShape { b, h, l_q, l_k: self.k.dim(2)?, d };
+        let others = [b, h, shape.l_k, d];
+        if self.k.dims() != others || self.v.dims() != others {
+            let (k, v) = (self.k.dims(), self.v.dims());
+            let message = format!("keys {k:?} and values {v:?} for {:?}", self.q.dims());
+            return Err(Error::Tensor(candle_core::Error::Msg(message)));
+        }
+        let (k, v) = (self.k.to_dtype(T::DTYPE)?, self.v.to_dtype(T::DTYPE)?);
+        let y = self.with_bias(shape, |bias| {
+            let scale = self.how.scale.unwrap_or(1.0 / (d as f64).sqrt()) as f32;
+            let scoring = Scoring { scale, bias, causal: false };
+            with_view::<T, _>(self.q, |q| {
+                with_view(&k, |k| {
+                    with_view(&v, |v| {
+                        new_tensor((b, l_q, h, d), |y: &mut [T]| {
+                            let strides = kernel::Strides::blhd(h, l_q, d);
+                            kernel::attention(shape, &Qkv { q, k, v }, &scoring, y, strides);
+                            Ok(())
+                        })
+                    })
+                })
+            })
+        })?;
+        Ok(y.transpose(1, 2)?) // (b, h, l_q, d)
+    }
+}
+
+impl Flash<'_> {
+    fn with_bias<R>(
+        &self,
+        shape: AttentionShape,
+        task: impl FnOnce(Option<ScoreBias<'_>>) -> Result<R>,
+    ) -> Result<R> {
+        let Some(bias) = self.how.bias else { return task(None) };
+        let AttentionShape { l_q, l_k, h, .. } = shape;
+        let heads = bias.dim(1)?;
+        if bias.dims() != [1, heads, l_q, l_k] || (heads != 1 && heads != h) {
+            let message = format!("a bias of {:?} for {shape:?}", bias.dims());
+            return Err(Error::Tensor(candle_core::Error::Msg(message)));
+        }
+        with_slice(&bias.to_dtype(DType::F32)?, |data| {
+            let h_stride = if heads == 1 { 0 } else { l_q * l_k };
+            task(Some(ScoreBias { data, h_stride, q_stride: l_k }))
+        })
+    }
+}
+
+/// Lends `task` a view of x (b, h, l, d).
+fn with_view<T: WithDType, R>(
+    x: &Tensor,
+    task: impl FnOnce(View<'_, T>) -> Result<R>,
+) -> Result<R> {
+    with_strides(x, |data, strides| {
+        let strides = kernel::Strides { b: strides[0], h: strides[1], l: strides[2] };
+        task(View { data, strides })
+    })
 }

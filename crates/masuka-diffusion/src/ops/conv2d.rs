@@ -1,7 +1,14 @@
 //! Convolution on pictures (b, c, y, x).
 
-use candle_core::{DType, Tensor};
+use std::fmt;
 
+use candle_core::{DType, Tensor, WithDType};
+use half::bf16;
+use masuka_kernels::Number;
+use masuka_kernels::conv2d::{Geometry, PackedConv2d};
+
+use super::pictures::{from_pixels, to_pixels};
+use super::slices::{self, new_tensor, with_slice};
 use crate::error::Result;
 
 /// Input that a processor copies at once, in elements: 16 MiB of f32.
@@ -90,6 +97,116 @@ pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
     Ok(x.upsample_nearest2d(2 * height, 2 * width)?)
 }
 
+/// A convolution packed for the processor, with its bias. Nothing else of its weight is kept.
+pub enum PackedConv {
+    /// In f32.
+    F32(PackedConv2d<f32>),
+    /// In bf16; sums are f32.
+    Bf16(PackedConv2d<bf16>),
+}
+
+impl PackedConv {
+    /// Packs `weight` (c_out, c_in, k, k) and `bias` (c_out); none where the kernels do not apply. Where `doubles`, it
+    /// first doubles its picture along both axes, as [`upsample_nearest_2x`].
+    ///
+    /// # Errors
+    /// When the weight is not that of a square convolution.
+    pub fn pack(
+        weight: &Tensor,
+        bias: &Tensor,
+        args: Conv2dArgs,
+        doubles: bool,
+    ) -> Result<Option<Self>> {
+        if !weight.device().is_cpu() {
+            return Ok(None);
+        }
+        Ok(match weight.dtype() {
+            DType::F32 => Some(Self::F32(pack(weight, bias, args, doubles)?)),
+            DType::BF16 => Some(Self::Bf16(pack(weight, bias, args, doubles)?)),
+            _ => None,
+        })
+    }
+
+    /// x (b, c_in, y, x) as (b, c_out, y', x'), plus `residual` (b, c_out, y', x') if any.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        match self {
+            Self::F32(conv) => convolve(conv, x, residual),
+            Self::Bf16(conv) => convolve(conv, x, residual),
+        }
+    }
+}
+
+impl fmt::Debug for PackedConv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32(conv) => f.debug_tuple("F32").field(&conv.geometry()).finish(),
+            Self::Bf16(conv) => f.debug_tuple("Bf16").field(&conv.geometry()).finish(),
+        }
+    }
+}
+
+fn pack<T: Number + WithDType>(
+    weight: &Tensor,
+    bias: &Tensor,
+    args: Conv2dArgs,
+    doubles: bool,
+) -> Result<PackedConv2d<T>> {
+    let (c_out, c_in, kernel, _) = weight.dims4()?;
+    let Conv2dArgs { stride, padding_before, padding_after } = args;
+    let geometry = Geometry { c_in, c_out, kernel, stride, padding_before, padding_after };
+    let bias = slices::to_f32(bias)?;
+    with_slice(weight, |weight| {
+        Ok(match doubles {
+            true => PackedConv2d::upsampling(weight, &bias, geometry),
+            false => PackedConv2d::new(weight, &bias, geometry),
+        })
+    })
+}
+
+fn convolve<T: Number + WithDType>(
+    conv: &PackedConv2d<T>,
+    x: &Tensor,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (b, c_in, height, width) = x.dims4()?;
+    let (out_height, out_width) = conv.output_size(height, width);
+    let Geometry { c_in: wanted, c_out, .. } = conv.geometry();
+    let shape = (b, out_height, out_width, c_out);
+    let residual = residual.map(to_pixels).transpose()?;
+    if c_in != wanted || residual.as_ref().is_some_and(|y| y.dims() != <[usize; 4]>::from(shape)) {
+        let message = format!("a picture of {:?} for {:?}", x.dims(), conv.geometry());
+        return Err(candle_core::Error::Msg(message).into());
+    }
+    let x = to_pixels(&x.to_dtype(T::DTYPE)?)?;
+    let y = with_slice::<T, _>(&x, |x| {
+        with_optional_slice(residual.as_ref(), |residual: Option<&[T]>| {
+            new_tensor(shape, |y: &mut [T]| {
+                let out_size = out_height * out_width * c_out;
+                for (i, y) in y.chunks_exact_mut(out_size.max(1)).enumerate() {
+                    let x = &x[i * height * width * c_in..][..height * width * c_in];
+                    let residual = residual.map(|residual| &residual[i * out_size..][..out_size]);
+                    conv.forward(x, (height, width), residual, y);
+                }
+                Ok(())
+            })
+        })
+    })?;
+    from_pixels(&y)
+}
+
+fn with_optional_slice<T: WithDType, R>(
+    x: Option<&Tensor>,
+    task: impl FnOnce(Option<&[T]>) -> Result<R>,
+) -> Result<R> {
+    match x {
+        Some(x) => with_slice(x, |x| task(Some(x))),
+        None => task(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -127,6 +244,30 @@ mod tests {
         }
         for shape in [[2, 3, 7, 6], [1, 256, 34, 1025]] {
             check(shape, 3, halving)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn packed_convolutions_equal_plain_ones() -> Result<()> {
+        let halving = Conv2dArgs { stride: 2, padding_before: 0, padding_after: 1 };
+        let same = Conv2dArgs::same_size;
+        for (shape, c_out, kernel, args, doubles) in [
+            ([2, 3, 7, 6], 5, 3, same(3), false),
+            ([1, 64, 9, 8], 64, 3, same(3), false),
+            ([2, 16, 6, 4], 8, 1, same(1), false),
+            ([2, 8, 6, 4], 8, 3, halving, false),
+            ([2, 6, 5, 7], 6, 3, same(3), true),
+        ] {
+            let (x, bias) = (random(&shape), random(&[c_out]));
+            let weight = random(&[c_out, shape[1], kernel, kernel]);
+            let seen = if doubles { upsample_nearest_2x(&x)? } else { x.clone() };
+            let expected = plain(&seen, &weight, &bias, args)?;
+            let residual = expected.ones_like()?;
+            let conv = PackedConv::pack(&weight, &bias, args, doubles)?.expect("it is in f32");
+            let difference = (conv.forward(&x, Some(&residual))? - expected)?;
+            let largest = (difference - 1.0)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            assert!(largest < 1e-3, "{shape:?}, {args:?}, doubling {doubles}, is off by {largest}");
         }
         Ok(())
     }

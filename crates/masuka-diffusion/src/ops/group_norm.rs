@@ -1,21 +1,24 @@
 //! GroupNorm (arXiv:1803.08494) of pictures (b, c, y, x). Its moments can be gathered from parts of a picture, so
 //! that a picture may be normalised in bands of rows as if it were whole.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Tensor, WithDType};
+use masuka_kernels::Number;
+use masuka_kernels::elementwise::Activation;
+use masuka_kernels::norm::{self as kernels, GroupNormWeights};
 
+use super::pictures::{from_pixels, to_pixels};
+use super::slices::{self, Kernel, new_tensor, with_slice};
 use crate::error::Result;
 
 /// Elements taken at once, so that what lies between two steps stays small: 16 MiB of f32.
 const MAX_BAND: usize = 4 << 20;
 
-/// Mean and spread of each group of channels, in f32.
-pub struct GroupMoments {
-    /// (b, g)
-    mean: Tensor,
-    /// The sum of (x - mean)², (b, g).
-    squares: Tensor,
-    /// Elements of each group.
-    count: usize,
+/// Mean and spread of each group of channels.
+pub enum GroupMoments {
+    /// By the processor's kernels, of each picture of the batch.
+    Kernels(Vec<kernels::GroupMoments>),
+    /// By candle.
+    Tensors(TensorMoments),
 }
 
 impl GroupMoments {
@@ -24,8 +27,74 @@ impl GroupMoments {
     /// # Errors
     /// When `groups` does not divide the channels.
     pub fn of(x: &Tensor, groups: usize) -> Result<Self> {
+        if x.dim(1)? % groups != 0 {
+            let message = format!("{} channels in {groups} groups", x.dim(1)?);
+            return Err(candle_core::Error::Msg(message).into());
+        }
+        match slices::run_for(x, Moments { x, groups }) {
+            Some(moments) => Ok(Self::Kernels(moments?)),
+            None => Ok(Self::Tensors(TensorMoments::of(x, groups)?)),
+        }
+    }
+
+    /// The moments of a picture from those of its parts.
+    ///
+    /// # Errors
+    /// When `parts` is empty or the parts disagree in batch, groups or device.
+    pub fn merge(parts: &[Self]) -> Result<Self> {
+        let by_kernels = parts.iter().map(|part| match part {
+            Self::Kernels(moments) => Some(moments),
+            Self::Tensors(_) => None,
+        });
+        if let Some(parts) = by_kernels.collect::<Option<Vec<_>>>()
+            && let Some(first) = parts.first()
+        {
+            let merge = |i: usize| {
+                let parts = parts.iter().filter_map(|part| part.get(i).cloned());
+                kernels::GroupMoments::merge(&parts.collect::<Vec<_>>())
+            };
+            return Ok(Self::Kernels((0..first.len()).map(merge).collect()));
+        }
+        let by_tensors = parts.iter().filter_map(|part| match part {
+            Self::Kernels(_) => None,
+            Self::Tensors(moments) => Some(moments),
+        });
+        Ok(Self::Tensors(TensorMoments::merge(&by_tensors.collect::<Vec<_>>())?))
+    }
+}
+
+/// The moments of each picture of x (b, c, y, x).
+struct Moments<'a> {
+    x: &'a Tensor,
+    groups: usize,
+}
+
+impl Kernel for Moments<'_> {
+    type Output = Vec<kernels::GroupMoments>;
+
+    fn run<T: Number + WithDType>(self) -> Result<Self::Output> {
+        let (b, c, height, width) = self.x.dims4()?;
+        with_slice::<T, _>(&to_pixels(self.x)?, |x| {
+            let pictures = x.chunks_exact(height * width * c).take(b);
+            Ok(pictures.map(|x| kernels::GroupMoments::of(x, c, self.groups)).collect())
+        })
+    }
+}
+
+/// The same as tensors, in f32.
+pub struct TensorMoments {
+    /// (b, g)
+    mean: Tensor,
+    /// The sum of (x - mean)², (b, g).
+    squares: Tensor,
+    /// Elements of each group.
+    count: usize,
+}
+
+impl TensorMoments {
+    fn of(x: &Tensor, groups: usize) -> Result<Self> {
         let bands = row_bands(x)?.map(|(start, rows)| Self::of_band(x, groups, start, rows));
-        Self::merge(&bands.collect::<Result<Vec<_>>>()?)
+        Self::merge(&bands.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())
     }
 
     fn of_band(x: &Tensor, groups: usize, start: usize, rows: usize) -> Result<Self> {
@@ -37,12 +106,9 @@ impl GroupMoments {
         Ok(Self { mean: mean.squeeze(D::Minus1)?, squares, count: band.dim(2)? })
     }
 
-    /// The moments of a picture from those of its parts, without the cancellation of a plain sum of squares
+    /// Without the cancellation of a plain sum of squares
     /// (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm", 1979).
-    ///
-    /// # Errors
-    /// When `parts` is empty or the parts disagree in batch or groups.
-    pub fn merge(parts: &[Self]) -> Result<Self> {
+    fn merge(parts: &[&Self]) -> Result<Self> {
         let count = parts.iter().map(|part| part.count).sum::<usize>();
         let shares = parts.iter().map(|part| &part.mean * (part.count as f64 / count as f64));
         let mean = sum(shares)?; // (b, g)
@@ -78,7 +144,8 @@ pub fn group_norm(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    normalize(x, moments.affine(weight, bias, eps)?, Ok)
+    let norm = Norm { moments, weight, bias, eps };
+    norm.apply(x, None, Ok)
 }
 
 /// SiLU of the GroupNorm of x (b, c, y, x) by `moments`, rounded once.
@@ -92,7 +159,67 @@ pub fn group_norm_silu(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    normalize(x, moments.affine(weight, bias, eps)?, |y| y.silu())
+    let norm = Norm { moments, weight, bias, eps };
+    norm.apply(x, Some(Activation::Silu), |y| y.silu())
+}
+
+/// What a picture is normalised by.
+struct Norm<'a> {
+    moments: &'a GroupMoments,
+    weight: &'a Tensor,
+    bias: &'a Tensor,
+    eps: f64,
+}
+
+impl Norm<'_> {
+    fn apply(
+        &self,
+        x: &Tensor,
+        activation: Option<Activation>,
+        candle: impl Fn(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        match self.moments {
+            GroupMoments::Tensors(moments) => {
+                normalize(x, moments.affine(self.weight, self.bias, self.eps)?, candle)
+            }
+            GroupMoments::Kernels(moments) => {
+                let (weight, bias) = (slices::to_f32(self.weight)?, slices::to_f32(self.bias)?);
+                let weights = GroupNormWeights { weight: &weight, bias: &bias, eps: self.eps };
+                let y = slices::run_for(x, Apply { x, moments, weights, activation });
+                y.unwrap_or_else(|| {
+                    let message = "moments of the processor for another's picture";
+                    Err(candle_core::Error::Msg(message.into()).into())
+                })
+            }
+        }
+    }
+}
+
+/// The norm of each picture of x (b, c, y, x).
+struct Apply<'a> {
+    x: &'a Tensor,
+    moments: &'a [kernels::GroupMoments],
+    weights: GroupNormWeights<'a>,
+    activation: Option<Activation>,
+}
+
+impl Kernel for Apply<'_> {
+    type Output = Tensor;
+
+    fn run<T: Number + WithDType>(self) -> Result<Tensor> {
+        let pixels = to_pixels(self.x)?;
+        let size = pixels.elem_count() / self.moments.len().max(1);
+        let y = with_slice::<T, _>(&pixels, |x| {
+            new_tensor(pixels.shape(), |y: &mut [T]| {
+                let pictures = x.chunks_exact(size).zip(y.chunks_exact_mut(size));
+                for ((x, y), moments) in pictures.zip(self.moments) {
+                    kernels::group_norm(x, moments, &self.weights, self.activation, y);
+                }
+                Ok(())
+            })
+        })?;
+        from_pixels(&y)
+    }
 }
 
 fn normalize(

@@ -10,12 +10,15 @@ mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b
 mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
+mod pictures; // where the pixels of a picture lie, and reading and writing its rows
+mod slices; // tensors on the processor as slices
 pub(crate) mod differentiable; // the same with gradients, where an input is trained
 
 pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention};
-pub use conv2d::{Conv2dArgs, conv2d, upsample_nearest_2x};
+pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
 pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
 pub use linear::linear;
 pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
+pub use pictures::{add_pixels, from_tokens, rows_of, to_tokens, write_rows, zero_picture};
 pub use rope::rope;

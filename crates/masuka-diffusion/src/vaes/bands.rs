@@ -84,7 +84,7 @@ impl RowSource for Tensor {
     }
 
     fn rows(&self, range: Range<usize>) -> Result<Tensor> {
-        Ok(self.narrow(2, range.start, range.len())?.contiguous()?)
+        ops::rows_of(self, range.start, range.len())
     }
 
     fn reusable(&self) -> Option<&Tensor> {
@@ -95,6 +95,7 @@ impl RowSource for Tensor {
 /// A picture of twice the size of `stored`: nearest neighbours, then a 3×3 convolution.
 pub(super) struct Upsampled<'a> {
     pub stored: &'a Tensor,
+    /// Does both.
     pub conv: &'a Conv2d,
 }
 
@@ -109,7 +110,7 @@ impl RowSource for Upsampled<'_> {
         let band = Band::new(range, 1, height);
         let seen = band.seen.start / 2..band.seen.end.div_ceil(2); // in stored rows
         let start = 2 * seen.start;
-        let y = self.conv.forward(&ops::upsample_nearest_2x(&self.stored.rows(seen.clone())?)?)?;
+        let y = self.conv.forward(&self.stored.rows(seen.clone())?)?;
         y.rows(band.core.start - start..band.core.end - start)
     }
 }
@@ -194,8 +195,8 @@ impl BandWriter {
     fn put(&mut self, start: usize, y: &Tensor) -> Result<()> {
         let (b, c, _, x) = y.dims4()?;
         if self.picture.is_none() {
-            self.picture = Some(Tensor::zeros((b, c, self.height, x), y.dtype(), y.device())?);
+            self.picture = Some(ops::zero_picture((b, c, self.height, x), y.dtype(), y.device())?);
         }
-        self.picture.iter().try_for_each(|picture| Ok(picture.slice_set(y, 2, start)?))
+        self.picture.iter().try_for_each(|picture| ops::write_rows(picture, y, start))
     }
 }

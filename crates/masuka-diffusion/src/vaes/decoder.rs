@@ -67,10 +67,8 @@ impl UpBlock {
             let weights = weights.at(level).at("resnets").at(i);
             ResnetBlock::load(&weights, config.norm_num_groups, c_in, c_out)
         };
-        let upsampler = |below: usize| {
-            let weights = weights.at(below).at("upsamplers.0.conv");
-            Conv2d::load(&weights, c_in, c_in, 3, Conv2dArgs::same_size(3))
-        };
+        let upsampler =
+            |below: usize| Conv2d::load_doubling(&weights.at(below).at("upsamplers.0.conv"), c_in);
         Ok(Self {
             upsampler: level.checked_sub(1).map(upsampler).transpose()?,
             first: resnet(0, c_in)?,

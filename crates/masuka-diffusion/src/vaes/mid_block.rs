@@ -69,14 +69,13 @@ impl PixelAttention {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, c, height, width) = x.dims4()?;
-        let tokens = self.group_norm.forward(x)?.reshape((b, c, height * width))?;
-        let tokens = tokens.transpose(1, 2)?.contiguous()?; // (b, l, c)
+        let (_, _, height, width) = x.dims4()?;
+        let tokens = ops::to_tokens(&self.group_norm.forward(x)?)?; // (b, l, c)
         let q = self.to_q.forward(&tokens)?.unsqueeze(1)?; // (b, 1, l, c)
         let k = self.to_k.forward(&tokens)?.unsqueeze(1)?; // (b, 1, l, c)
         let v = self.to_v.forward(&tokens)?.unsqueeze(1)?; // (b, 1, l, c)
         let seen = ops::attention(&q, &k, &v, &Attention::default())?.squeeze(1)?; // (b, l, c)
-        let y = self.to_out.forward(&seen)?.transpose(1, 2)?.reshape((b, c, height, width))?;
-        Ok((x + y)?)
+        let y = ops::from_tokens(&self.to_out.forward(&seen)?, height, width)?;
+        ops::add_pixels(x, &y)
     }
 }

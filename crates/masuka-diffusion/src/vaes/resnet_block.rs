@@ -91,11 +91,9 @@ impl ResnetBlock {
     fn output(&self, x: &Tensor, hidden: Tensor, moments: &GroupMoments) -> Result<Tensor> {
         let normed = self.norm2.forward_silu(&hidden, moments)?;
         drop(hidden); // a third of what a large picture takes
-        let y = self.conv2.forward(&normed)?;
-        drop(normed);
-        Ok(match &self.conv_shortcut {
-            Some(conv) => (conv.forward(x)? + y)?,
-            None => (x + y)?,
-        })
+        match &self.conv_shortcut {
+            Some(conv) => self.conv2.forward_add(&normed, &conv.forward(x)?),
+            None => self.conv2.forward_add(&normed, x),
+        }
     }
 }

@@ -62,6 +62,11 @@ impl SafetensorsFile {
         self.tensors.get(name).map(|info| info.shape.clone())
     }
 
+    /// The dtype of `name`, if it is there and of a dtype that tensors can have.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        DType::try_from(self.tensors.get(name)?.dtype).ok()
+    }
+
     /// Copies `name` out as `dtype` onto `device`.
     ///
     /// # Errors

@@ -82,6 +82,18 @@ impl Weights {
         self.component.source.shape(&self.full_name(name)).is_some()
     }
 
+    /// The matrices (rows, columns) below this view, vectors being of one column: the layer of each, without its
+    /// `.weight`.
+    pub fn matrices(&self) -> BTreeMap<String, (usize, usize)> {
+        let source = &self.component.source;
+        let matrix = |name: String| match source.shape(&name)?.as_slice() {
+            [rows, columns] => Some((name.strip_suffix(".weight")?.to_owned(), (*rows, *columns))),
+            [rows] => Some((name.strip_suffix(".weight")?.to_owned(), (*rows, 1))),
+            _ => None,
+        };
+        source.names().into_iter().filter_map(matrix).collect()
+    }
+
     /// Bytes that everything below this view takes in memory.
     pub fn bytes(&self) -> u64 {
         let (source, dtype) = (&self.component.source, self.dtype());
@@ -127,12 +139,19 @@ impl Weights {
         ledger.slots.entry(self.prefix.clone()).or_insert_with(new).clone()
     }
 
+    /// Likewise of a norm.
+    pub fn norm_slot(&self, channels: usize) -> Arc<AdapterSlot> {
+        let mut ledger = self.component.ledger();
+        let new = || Arc::new(AdapterSlot::of_norm(channels));
+        ledger.slots.entry(self.prefix.clone()).or_insert_with(new).clone()
+    }
+
     /// Notes that tensors below this view are known and of no use here (such as buffers that are computed).
     pub fn ignore(&self, name: &str) {
         self.component.ledger().used.insert(self.full_name(name));
     }
 
-    /// Ends loading: the slots of all linear layers by name.
+    /// Ends loading: the slots of all linear layers and norms by name.
     ///
     /// # Errors
     /// [`Error::UnknownTensors`] when the checkpoint holds tensors that nobody asked for.

@@ -191,7 +191,7 @@ impl TrainedAdapter {
     /// Takes the adapter off the layers.
     pub fn detach(&self) {
         for (_, slot) in &self.modules {
-            slot.set(Vec::new());
+            slot.set(Vec::<LoraBranch>::new());
         }
     }
 
@@ -216,7 +216,7 @@ fn chosen(
 ) -> Result<Vec<(String, Arc<AdapterSlot>)>> {
     let chosen: Vec<_> = slots
         .iter()
-        .filter(|(module, _)| targets.include(module))
+        .filter(|(module, slot)| slot.is_linear() && targets.include(module))
         .map(|(module, slot)| (module.clone(), slot.clone()))
         .collect();
     if chosen.is_empty() {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
-use super::{AdapterSlot, LoraAdapter, LoraBranch, Target};
+use super::dora::BaseLayers;
+use super::{AdapterSlot, Branch, LoraAdapter, LoraUpdate, Target};
 use crate::error::{Error, Result};
 
 /// An adapter with the weight that the user gave it.
@@ -15,7 +16,7 @@ pub struct ChosenAdapter {
     pub adapter: Arc<LoraAdapter>,
     /// Its weight, −2…2.
     pub weight: f64,
-    /// Whether tensors that fit nowhere are tolerated.
+    /// Whether tensors that fit nowhere or do nothing are tolerated.
     pub allow_partial: bool,
 }
 
@@ -26,8 +27,26 @@ pub struct TensorCounts {
     pub applied: usize,
     /// Known to be of no effect.
     pub ignored: usize,
-    /// Of unknown name or for a module that the model lacks.
+    /// Of unknown name or for a layer that the model lacks.
     pub unknown: usize,
+}
+
+/// The (out, in) of a layer, if the model has it.
+pub type ShapeOf<'a> = dyn Fn(Target, &str) -> Option<(usize, usize)> + 'a;
+
+/// The slots of a component by layer.
+pub(super) type Slots = BTreeMap<String, Arc<AdapterSlot>>;
+
+/// Where adapters go.
+pub struct Host<'a> {
+    /// The dtype of activations.
+    pub dtype: DType,
+    /// Where the model computes.
+    pub device: &'a Device,
+    /// Which model it is, in which precision.
+    pub name: &'a str,
+    /// Its weights, for norms.
+    pub base: &'a dyn BaseLayers,
 }
 
 impl ChosenAdapter {
@@ -42,34 +61,39 @@ impl ChosenAdapter {
         Err(Error::invalid("lora_weight", self.weight, "is not within -2 and 2"))
     }
 
-    /// Counts what of this adapter fits the slots of all targets, and refuses what does not.
+    /// Counts what of this adapter fits the layers, whose (out, in) `shape_of` knows, and refuses what does not.
     ///
     /// # Errors
-    /// When a shape does not fit, or tensors are unknown and not tolerated.
-    pub fn check(
-        &self,
-        slots: &dyn Fn(Target, &str) -> Option<Arc<AdapterSlot>>,
-    ) -> Result<TensorCounts> {
+    /// When a shape does not fit, or tensors are unknown or zero and not tolerated.
+    pub fn check(&self, shape_of: &ShapeOf<'_>) -> Result<TensorCounts> {
         let adapter = &self.adapter;
         let mut counts = TensorCounts {
-            ignored: adapter.ignored().len(),
+            ignored: adapter.ignored().len() + adapter.zero().len(),
             unknown: adapter.unknown().len(),
             ..TensorCounts::default()
         };
         let mut first_unknown = adapter.unknown().first().cloned();
-        for ((target, module), update) in adapter.updates() {
-            if let Some(slot) = slots(*target, module) {
-                check_shape(adapter, module, update, &slot)?;
+        for ((target, layer), update) in adapter.updates() {
+            if let Some(shape) = shape_of(*target, layer) {
+                check_shape(adapter, layer, update, shape)?;
                 counts.applied += update.tensors;
             } else {
                 counts.unknown += update.tensors;
-                first_unknown.get_or_insert_with(|| update.tensor.clone());
+                first_unknown.get_or_insert_with(|| update.module.clone());
             }
         }
-        match first_unknown {
-            Some(first) if !self.allow_partial || counts.applied == 0 => {
-                let (file, count) = (adapter.path().display().to_string(), counts.unknown);
-                Err(Error::UnknownTensors { count, first, file })
+        let file = adapter.path().display().to_string();
+        match (first_unknown, adapter.zero().first()) {
+            (Some(first), _) if !self.allow_partial || counts.applied == 0 => {
+                Err(Error::UnknownTensors { count: counts.unknown, first, file })
+            }
+            (_, Some(first)) if !self.allow_partial => {
+                let message = format!(
+                    "`{first}` belongs to an update that is zero everywhere, {} tensors do; was the training broken \
+                     off? what is left can be used if partial adapters are allowed",
+                    adapter.zero().len()
+                );
+                Err(Error::model(file, message))
             }
             _ => Ok(counts),
         }
@@ -78,46 +102,45 @@ impl ChosenAdapter {
 
 fn check_shape(
     adapter: &LoraAdapter,
-    module: &str,
-    update: &super::LoraUpdate,
-    slot: &AdapterSlot,
+    layer: &str,
+    update: &LoraUpdate,
+    expected: (usize, usize),
 ) -> Result<()> {
-    let found = (update.down.dims2()?.1, update.up.dims2()?.0);
-    let expected = (slot.in_features(), slot.out_features());
+    let found = match (update.shape()?, &update.bias) {
+        (Some(found), _) => found,
+        (None, bias) => (bias.as_ref().map_or(0, candle_core::Tensor::elem_count), expected.1),
+    };
     if found == expected {
         return Ok(());
     }
     let message = format!(
-        "`{module}` is adapted from {} to {} channels, the base model's has {} to {}; \
+        "`{}` changes `{layer}` from {} to {} channels, the base model's has {} to {}; \
          was this LoRA trained on another base model?",
-        found.0, found.1, expected.0, expected.1
+        update.module, found.1, found.0, expected.1, expected.0
     );
     Err(Error::model(adapter.path().display(), message))
 }
 
-/// Fills `slots`, those of `target`, with the branches of all `chosen` adapters; the others' are emptied.
+/// Fills `slots`, those of `target`, with the branches of all `chosen` adapters; the others' are emptied. Adapters
+/// that were in `host` before are only pointed to.
 ///
 /// # Errors
-/// When a branch cannot be copied to `device`.
+/// When a branch cannot be copied to the device, or a base weight cannot be read.
 pub fn apply(
-    slots: &BTreeMap<String, Arc<AdapterSlot>>,
+    slots: &Slots,
     target: Target,
     chosen: &[ChosenAdapter],
-    dtype: DType,
-    device: &Device,
+    host: &Host<'_>,
 ) -> Result<()> {
-    for (module, slot) in slots {
-        let key = (target, module.clone());
-        let mut branches = Vec::new();
-        for choice in chosen.iter().filter(|choice| choice.weight != 0.0) {
-            let Some(update) = choice.adapter.updates().get(&key) else { continue };
-            branches.push(LoraBranch {
-                down: update.down.to_device(device)?.to_dtype(dtype)?,
-                up: update.up.to_device(device)?.to_dtype(dtype)?,
-                scale: choice.weight * update.alpha / update.rank()? as f64,
-            });
-        }
-        slot.set(branches);
+    let active = chosen.iter().filter(|choice| choice.weight != 0.0);
+    let active = active
+        .map(|choice| Ok((choice.weight, choice.adapter.branches_in(target, slots, host)?)))
+        .collect::<Result<Vec<_>>>()?;
+    for (layer, slot) in slots {
+        let branches = active.iter().filter_map(|(weight, branches)| {
+            branches.get(layer).map(|branch| branch.weighted(*weight))
+        });
+        slot.set(branches.collect::<Vec<Branch>>());
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
-//! One adapter file: its low-rank updates by the module they change, and the tensors nobody could place.
+//! One adapter file: its updates by the layers they change, and the tensors without effect.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::Tensor;
-
-use super::lora_formats::{self, TensorRole};
-use crate::error::{Error, Result};
-use crate::weights::safetensors_file::SafetensorsFile;
+use super::apply::{Host, Slots};
+use super::lora_formats::LoraFormat;
+use super::report::ImportReport;
+use super::{Branch, LoraUpdate};
+use super::{dora, import};
+use crate::error::Result;
 
 /// The part of the model that an update changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,84 +22,64 @@ pub enum Target {
     TextEncoder2,
 }
 
-/// One low-rank update of one linear layer.
-#[derive(Debug, Clone)]
-pub struct LoraUpdate {
-    /// A, (rank, in), in f32.
-    pub down: Tensor,
-    /// B, (out, rank), in f32.
-    pub up: Tensor,
-    /// Alpha; the update is scaled by alpha / rank.
-    pub alpha: f64,
-    /// The file's name of A, for messages.
-    pub tensor: String,
-    /// How many tensors of the file the update is made of.
-    pub tensors: usize,
-}
-
-impl LoraUpdate {
-    /// The rank.
-    ///
-    /// # Errors
-    /// When A is no matrix.
-    pub fn rank(&self) -> Result<usize> {
-        Ok(self.down.dims2()?.0)
+impl Target {
+    /// The component's folder in diffusers' layout.
+    pub fn component(self) -> &'static str {
+        match self {
+            Self::Transformer => "transformer",
+            Self::TextEncoder => "text_encoder",
+            Self::TextEncoder2 => "text_encoder_2",
+        }
     }
 }
 
-/// A LoRA file, read.
-#[derive(Debug, Clone)]
-pub struct LoraAdapter {
-    path: PathBuf,
-    updates: BTreeMap<(Target, String), LoraUpdate>,
-    ignored: Vec<String>,
-    unknown: Vec<String>,
-}
+/// Updates by target and layer.
+pub type Updates = BTreeMap<(Target, String), LoraUpdate>;
+/// What computes in the layers of one target.
+type Branches = BTreeMap<String, Branch>;
 
-/// The tensors of one module before they are known to be complete.
-#[derive(Default)]
-struct Parts {
-    down: Option<(String, Tensor)>,
-    up: Option<(String, Tensor)>,
-    alpha: Option<f64>,
-    tensors: usize,
+/// An adapter, read.
+#[derive(Debug)]
+pub struct LoraAdapter {
+    pub(super) path: PathBuf,
+    pub(super) format: LoraFormat,
+    pub(super) updates: Updates,
+    pub(super) ignored: Vec<String>,
+    pub(super) zero: Vec<String>,
+    pub(super) unknown: Vec<String>,
+    /// The branches made last, with the host they were made for.
+    pub(super) branches: Mutex<BTreeMap<Target, (String, Arc<Branches>)>>,
 }
 
 impl LoraAdapter {
     /// Reads `path` in whichever convention its names follow.
     ///
     /// # Errors
-    /// When the file is damaged, half of a pair is missing, or ranks disagree. Tensors that no convention knows are
-    /// no error here; see [`unknown`](Self::unknown).
+    /// When the file is damaged, holds no adapter of a known model, numbers that are none or parts that do not fit
+    /// together. Tensors that no convention knows are no error here; see [`unknown`](Self::unknown).
     pub fn open(path: &Path) -> Result<Self> {
-        let file = SafetensorsFile::open(path)?;
-        let alphas = lora_formats::MetadataAlphas::read(&file)?;
-        let mut parts: BTreeMap<(Target, String), Parts> = BTreeMap::new();
-        let (mut ignored, mut unknown) = (Vec::new(), Vec::new());
-        let names: Vec<String> = file.names().map(str::to_owned).collect();
-        for name in names {
-            let Some(place) = lora_formats::place(&name) else {
-                unknown.push(name);
-                continue;
-            };
-            let part = parts.entry((place.target, place.module)).or_default();
-            part.tensors += 1;
-            let tensor = lora_formats::read_f32(&file, &name)?;
-            match place.role {
-                TensorRole::Down => part.down = Some((name, tensor)),
-                TensorRole::Up => part.up = Some((name, tensor)),
-                TensorRole::Alpha => {
-                    part.alpha = Some(lora_formats::scalar(&file, &name, &tensor)?);
-                }
-                TensorRole::Ignored => ignored.push(name),
-            }
+        import::read(path)
+    }
+
+    /// Whether the names in the file at `path` are those of a FLUX.1 adapter.
+    ///
+    /// # Errors
+    /// When it is no safetensors file.
+    pub fn recognises(path: &Path) -> Result<bool> {
+        import::recognises(path)
+    }
+
+    /// An adapter that was not read but made; `path` is what messages call it.
+    pub fn from_updates(path: &Path, updates: Updates) -> Self {
+        Self {
+            path: path.to_owned(),
+            format: LoraFormat::Diffusers,
+            updates,
+            ignored: Vec::new(),
+            zero: Vec::new(),
+            unknown: Vec::new(),
+            branches: Mutex::default(),
         }
-        let updates = parts
-            .into_iter()
-            .filter(|(_, part)| part.down.is_some() || part.up.is_some() || part.alpha.is_some())
-            .map(|(place, part)| Ok((place.clone(), part.complete(path, &place, &alphas)?)))
-            .collect::<Result<_>>()?;
-        Ok(Self { path: path.to_owned(), updates, ignored, unknown })
     }
 
     /// The file.
@@ -105,46 +87,66 @@ impl LoraAdapter {
         &self.path
     }
 
-    /// The updates by target and module name (diffusers' names).
-    pub fn updates(&self) -> &BTreeMap<(Target, String), LoraUpdate> {
+    /// The convention that its names follow.
+    pub fn format(&self) -> LoraFormat {
+        self.format
+    }
+
+    /// The updates by target and layer (diffusers' names).
+    pub fn updates(&self) -> &Updates {
         &self.updates
     }
 
-    /// Tensors that are known and of no effect.
+    /// Tensors that are known and of no effect on a picture.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
 
-    /// Tensors whose names no convention knows.
+    /// Tensors of modules whose update is zero everywhere.
+    pub fn zero(&self) -> &[String] {
+        &self.zero
+    }
+
+    /// Tensors whose names the convention does not know.
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
-}
 
-impl Parts {
-    fn complete(
-        self,
-        path: &Path,
-        (target, module): &(Target, String),
-        alphas: &lora_formats::MetadataAlphas,
-    ) -> Result<LoraUpdate> {
-        let half = |which: &str| {
-            Error::model(path.display(), format!("the {which} projection of `{module}` is missing"))
-        };
-        let (tensor, down) = self.down.ok_or_else(|| half("down (lora_A)"))?;
-        let (up_name, up) = self.up.ok_or_else(|| half("up (lora_B)"))?;
-        let mismatch = || {
-            let (a, b) = (down.dims(), up.dims());
-            let message = format!("`{tensor}` {a:?} and `{up_name}` {b:?} are no pair of one rank");
-            Error::model(path.display(), message)
-        };
-        match (down.dims(), up.dims()) {
-            ([rank, _], [_, up_rank]) if rank == up_rank && *rank > 0 => {
-                let alpha = self.alpha.or_else(|| alphas.of(*target, module));
-                let alpha = alpha.unwrap_or(*rank as f64);
-                Ok(LoraUpdate { down, up, alpha, tensor, tensors: self.tensors })
-            }
-            _ => Err(mismatch()),
+    /// What the file turned out to be.
+    pub fn report(&self) -> ImportReport {
+        ImportReport::of(self)
+    }
+
+    /// The branches, with weight 1, of the layers of `target` that `host` has. Those of the latest host are kept, so
+    /// that switching back costs nothing.
+    pub(super) fn branches_in(
+        &self,
+        target: Target,
+        slots: &Slots,
+        host: &Host<'_>,
+    ) -> Result<Arc<Branches>> {
+        let mut kept = self.branches.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = format!("{} {:?} {:?}", host.name, host.dtype, host.device.location());
+        if let Some((known, branches)) = kept.get(&target)
+            && *known == id
+        {
+            return Ok(branches.clone());
         }
+        let here =
+            self.updates.iter().filter(|((t, layer), _)| *t == target && slots.contains_key(layer));
+        let make = |((_, layer), update): (&(Target, String), &LoraUpdate)| {
+            if update.replaces {
+                let update = update.relative_to(&host.base.layer(target, layer)?)?;
+                return Ok((layer.clone(), Branch::new(&update, None, host.dtype, host.device)?));
+            }
+            let gain = match &update.magnitude {
+                Some(_) => dora::gain(update, &host.base.layer(target, layer)?)?,
+                None => None,
+            };
+            Ok((layer.clone(), Branch::new(update, gain, host.dtype, host.device)?))
+        };
+        let branches = Arc::new(here.map(make).collect::<Result<Branches>>()?);
+        kept.insert(target, (id, branches.clone()));
+        Ok(branches)
     }
 }

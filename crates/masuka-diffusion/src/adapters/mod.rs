@@ -1,10 +1,24 @@
-//! LoRA (arXiv:2106.09685): low-rank side branches of linear layers, never patched into the weights.
+//! LoRA (arXiv:2106.09685) and its kin: side branches of linear layers, never patched into the weights.
 
-mod slot; // where a linear layer keeps its branches
-mod lora; // one adapter file: its updates, its alpha, and what was not understood
-pub mod lora_formats; // how the conventions of the field spell module names
+mod delta; // what an adapter adds to one matrix: products, tiles and Kronecker products
+mod update; // what it does to one layer: delta, bias, magnitudes
+pub mod lora_formats; // how the conventions of the field spell tensor names
+mod lora; // one adapter file
+mod import; // from the tensors of a file to updates
+mod report; // what a file turned out to be
+mod export; // an adapter in another convention's names
+mod dora; // the norms of adapted weights
+mod branch; // an update beside its layer, computing
+mod slot; // where a layer keeps its branches
 mod apply; // putting chosen adapters into the slots of a model
 
-pub use apply::{ChosenAdapter, TensorCounts, apply};
-pub use lora::{LoraAdapter, LoraUpdate, Target};
-pub use slot::{AdapterSlot, LoraBranch};
+pub use apply::{ChosenAdapter, Host, TensorCounts, apply};
+pub use branch::{Branch, LoraBranch};
+pub use delta::{Delta, Matrix};
+pub use dora::{BaseLayer, BaseLayers};
+pub use export::{ExportFormat, ExportedAdapter};
+pub use lora::{LoraAdapter, Target, Updates};
+pub use lora_formats::LoraFormat;
+pub use report::{BaseFamily, ImportReport, Method};
+pub use slot::AdapterSlot;
+pub use update::{LoraUpdate, Magnitude};

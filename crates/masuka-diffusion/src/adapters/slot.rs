@@ -1,54 +1,35 @@
-//! Where a linear layer keeps its side branches. Switching adapters swaps the list; the weights are not touched.
+//! Where a layer keeps its side branches. Switching adapters swaps the list; the weights are not touched.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::Tensor;
 
+use super::Branch;
 use crate::error::Result;
-use crate::ops::differentiable::LoraTensors;
 
-/// One low-rank update: y += scale · (x · Aᵀ) · Bᵀ.
-#[derive(Debug, Clone)]
-pub struct LoraBranch {
-    /// The down projection A, (rank, in).
-    pub down: Tensor,
-    /// The up projection B, (out, rank).
-    pub up: Tensor,
-    /// The user's weight times alpha / rank.
-    pub scale: f64,
-}
-
-impl LoraBranch {
-    /// Whether gradients are asked of it.
-    pub(crate) fn is_trained(&self) -> bool {
-        self.down.track_op() || self.up.track_op()
-    }
-
-    /// What its gradient needs.
-    pub(crate) fn tensors(&self) -> LoraTensors<'_> {
-        LoraTensors { down: &self.down, up: &self.up, scale: self.scale }
-    }
-
-    /// The update for `x` (…, in) as (…, out).
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = x.broadcast_matmul(&self.down.t()?)?; // (…, rank)
-        let update = hidden.broadcast_matmul(&self.up.t()?)?; // (…, out)
-        Ok((update * self.scale)?)
-    }
-}
-
-/// The adapters of one linear layer, shared between the layer and whoever switches adapters.
+/// The adapters of one linear layer or norm, shared between the layer and whoever switches adapters.
 #[derive(Debug)]
 pub struct AdapterSlot {
     in_features: usize,
     out_features: usize,
-    branches: RwLock<Arc<Vec<LoraBranch>>>,
+    is_linear: bool,
+    branches: RwLock<Arc<Vec<Branch>>>,
 }
 
 impl AdapterSlot {
     /// An empty slot of a layer (out, in).
     pub fn new(in_features: usize, out_features: usize) -> Self {
-        Self { in_features, out_features, branches: RwLock::default() }
+        Self { in_features, out_features, is_linear: true, branches: RwLock::default() }
+    }
+
+    /// An empty slot of a norm, whose weight (d) counts as a matrix (d, 1).
+    pub fn of_norm(channels: usize) -> Self {
+        Self { is_linear: false, ..Self::new(1, channels) }
+    }
+
+    /// Whether the layer multiplies by a matrix.
+    pub fn is_linear(&self) -> bool {
+        self.is_linear
     }
 
     /// The layer's input width.
@@ -62,17 +43,43 @@ impl AdapterSlot {
     }
 
     /// Replaces all branches.
-    pub fn set(&self, branches: Vec<LoraBranch>) {
-        *self.branches.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(branches);
+    pub fn set<B: Into<Branch>>(&self, branches: Vec<B>) {
+        let branches = Arc::new(branches.into_iter().map(Into::into).collect());
+        *self.branches.write().unwrap_or_else(PoisonError::into_inner) = branches;
     }
 
     /// The branches in effect.
-    pub(crate) fn branches(&self) -> Arc<Vec<LoraBranch>> {
+    pub(crate) fn branches(&self) -> Arc<Vec<Branch>> {
         self.branches.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds what all branches make of `x` to `y`.
-    pub(crate) fn add_to(&self, y: Tensor, x: &Tensor) -> Result<Tensor> {
-        self.branches().iter().try_fold(y, |y, branch| Ok((y + branch.forward(x)?)?))
+    /// A norm's `weight` (d) with what all branches add to it.
+    pub(crate) fn norm_weight(&self, weight: &Tensor) -> Result<Tensor> {
+        let add = |sum: Tensor, branch: &Branch| match branch.difference()? {
+            Some(difference) => Ok((sum + difference.reshape(weight.shape())?)?),
+            None => Ok(sum),
+        };
+        self.branches().iter().try_fold(weight.clone(), add)
+    }
+
+    /// Adds what all branches make of `x` (…, in) to the layer's own `y` (…, out); `base` is the layer without its
+    /// branches.
+    pub(crate) fn add_to(
+        &self,
+        y: Tensor,
+        x: &Tensor,
+        base: &dyn Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let branches = self.branches();
+        if branches.is_empty() {
+            return Ok(y);
+        }
+        let shape = y.shape().clone();
+        let x = x.reshape(((), self.in_features))?; // (n, in)
+        let base_y = y.reshape(((), self.out_features))?; // (n, out)
+        let add = |sum: Tensor, branch: &Branch| -> Result<Tensor> {
+            Ok((sum + branch.forward(&x, &base_y, base)?)?)
+        };
+        Ok(branches.iter().try_fold(base_y.clone(), add)?.reshape(shape)?)
     }
 }

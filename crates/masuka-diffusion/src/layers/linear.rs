@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::adapters::{AdapterSlot, LoraBranch};
+use crate::adapters::{AdapterSlot, Branch};
 use crate::error::{Error, Result};
 use crate::ops::{self, differentiable};
 use crate::weights::{LinearWeight, Weights};
@@ -51,29 +51,36 @@ impl Linear {
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let branches = self.adapters.branches();
-        if x.track_op() || branches.iter().any(LoraBranch::is_trained) {
+        if x.track_op() || branches.iter().any(Branch::is_trained) {
             return self.forward_trained(x, &branches);
         }
-        let y = match &self.weight {
-            LinearWeight::Dense(weight) => ops::linear(x, weight, self.bias.as_ref())?,
+        self.adapters.add_to(self.base(x)?, x, &|x| self.base(x))
+    }
+
+    /// The layer without its adapters.
+    fn base(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            LinearWeight::Dense(weight) => ops::linear(x, weight, self.bias.as_ref()),
             LinearWeight::Quantized(blocks) => {
                 // Expanded for the length of one product: exact, and one layer's weights at a time.
                 let weight = blocks.dequantize(x.device())?.to_dtype(x.dtype())?;
-                ops::linear(x, &weight, self.bias.as_ref())?
+                ops::linear(x, &weight, self.bias.as_ref())
             }
-        };
-        self.adapters.add_to(y, x)
+        }
     }
 
     /// As [`forward`](Self::forward), with gradients for `x` and the one branch that may be trained.
-    fn forward_trained(&self, x: &Tensor, branches: &[LoraBranch]) -> Result<Tensor> {
+    fn forward_trained(&self, x: &Tensor, branches: &[Branch]) -> Result<Tensor> {
         let LinearWeight::Dense(weight) = &self.weight else {
             let message = "a quantised model cannot be trained on; use one in f32 or bf16";
             return Err(Error::invalid("base_model", "in GGUF", message));
         };
         let lora = match branches {
             [] => None,
-            [one] => Some(one.tensors()),
+            [one] => {
+                let more = || Error::invalid("adapter", "of another kind", "is no LoRA to train");
+                Some(one.tensors().ok_or_else(more)?)
+            }
             more => {
                 let rule = "is more than the one adapter that can be trained at a time";
                 return Err(Error::invalid("adapters", more.len(), rule));

@@ -1,7 +1,10 @@
 //! Normalisations with their weights.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
+use crate::adapters::AdapterSlot;
 use crate::error::Result;
 use crate::ops::{self, GroupMoments};
 use crate::weights::Weights;
@@ -37,6 +40,7 @@ impl LayerNorm {
 pub struct RmsNorm {
     weight: Tensor,
     eps: f64,
+    adapters: Arc<AdapterSlot>,
 }
 
 impl RmsNorm {
@@ -45,7 +49,8 @@ impl RmsNorm {
     /// # Errors
     /// When it is missing or has another shape.
     pub fn load(weights: &Weights, channels: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: weights.tensor("weight", &[channels])?, eps })
+        let weight = weights.tensor("weight", &[channels])?;
+        Ok(Self { weight, eps, adapters: weights.norm_slot(channels) })
     }
 
     /// x (…, d) normalised.
@@ -53,7 +58,7 @@ impl RmsNorm {
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::rms_norm(x, &self.weight, self.eps)
+        ops::rms_norm(x, &self.adapters.norm_weight(&self.weight)?, self.eps)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::base_layers::FluxLayers;
 use super::encode_prompt::{PromptCache, Prompter, TextEncoders};
 use super::{Defaults, FluxPipeline};
 use crate::adapters::Target;
@@ -35,6 +36,11 @@ impl FluxFiles {
     /// A folder in diffusers' layout.
     pub fn folder(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// What messages call the model.
+    pub(super) fn name(&self) -> String {
+        self.root.display().to_string()
     }
 
     pub(super) fn config<T: DeserializeOwned>(&self, component: &str) -> Result<T> {
@@ -75,6 +81,7 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
         text_encoders: text_encoders(files.clone(), options.clone()),
         transformer: transformer(files.clone(), options.clone(), config.clone()),
         vae: autoencoder(files.clone(), options.clone(), vae),
+        layers: FluxLayers::new(&files, options)?,
         files,
         options: options.clone(),
         config,

@@ -6,6 +6,7 @@ mod denoise; // noise → latents
 mod decode_latents; // latents → picture
 mod load; // files → components
 mod memory; // what it all takes
+mod base_layers; // what adapters need to know of the weights
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +24,7 @@ use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
 use crate::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
 
+use base_layers::FluxLayers;
 use encode_prompt::{EncodedPrompt, PromptCache, PromptPair, Prompter, TextEncoders};
 
 pub use load::FluxFiles;
@@ -67,6 +69,7 @@ pub struct FluxPipeline {
     text_encoders: Component<TextEncoders>,
     transformer: Component<FluxTransformer>,
     vae: Component<AutoencoderKl>,
+    layers: FluxLayers,
     adapters: Vec<ChosenAdapter>,
 }
 
@@ -129,7 +132,12 @@ impl FluxPipeline {
     /// # Errors
     /// When a weight is out of range, or an adapter does not fit the model; then the former ones stay.
     pub fn set_adapters(&mut self, chosen: Vec<ChosenAdapter>) -> Result<Vec<TensorCounts>> {
-        let counts = self.check_adapters(&chosen)?;
+        let shape_of = |target, layer: &str| self.layers.shape(target, layer);
+        let check = |choice: &ChosenAdapter| {
+            choice.validate()?;
+            choice.check(&shape_of)
+        };
+        let counts = chosen.iter().map(check).collect::<Result<_>>()?;
         let encodes_differently = |c: &ChosenAdapter| {
             c.adapter.updates().keys().any(|(target, _)| *target != Target::Transformer)
         };
@@ -280,23 +288,6 @@ impl FluxPipeline {
         }
     }
 
-    /// Checks `chosen` against the model's layers.
-    fn check_adapters(&mut self, chosen: &[ChosenAdapter]) -> Result<Vec<TensorCounts>> {
-        if chosen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut slots = self.text_encoders.get()?.adapters().clone();
-        self.release_unless_kept();
-        slots.insert(Target::Transformer, self.transformer.get()?.adapters().clone());
-        self.release_unless_kept();
-        let find = |target: Target, module: &str| slots.get(&target)?.get(module).cloned();
-        let check = |choice: &ChosenAdapter| {
-            choice.validate()?;
-            choice.check(&find)
-        };
-        chosen.iter().map(check).collect()
-    }
-
     /// With components in turn, gives back the memory of all of them.
     fn release_unless_kept(&mut self) {
         if self.options.offload != Offload::None {
@@ -307,16 +298,15 @@ impl FluxPipeline {
     }
 
     fn apply_text_adapters(&mut self) -> Result<()> {
-        let dtype = self.options.precision.dtype();
+        let host = self.layers.host(&self.options);
         for (target, slots) in self.text_encoders.get()?.adapters() {
-            apply(slots, *target, &self.adapters, dtype, &self.options.device)?;
+            apply(slots, *target, &self.adapters, &host)?;
         }
         Ok(())
     }
 
     fn apply_transformer_adapters(&mut self) -> Result<()> {
-        let dtype = self.options.precision.dtype();
-        let slots = self.transformer.get()?.adapters();
-        apply(slots, Target::Transformer, &self.adapters, dtype, &self.options.device)
+        let host = self.layers.host(&self.options);
+        apply(self.transformer.get()?.adapters(), Target::Transformer, &self.adapters, &host)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use masuka_diffusion::adapters::{ChosenAdapter, LoraAdapter};
+use masuka_diffusion::adapters::{ChosenAdapter, ImportReport, LoraAdapter, TensorCounts};
 use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::observer::{StepObserver, Unobserved};
 use masuka_diffusion::pipelines::flux::{Defaults, FluxFiles, FluxPipeline};
@@ -66,15 +66,20 @@ impl Engine {
         Ok(Self { pipeline })
     }
 
-    /// Puts `loras` into effect; each is read and checked against the model.
-    pub fn use_loras(&mut self, loras: &[LoraArg], allow_partial: bool) -> anyhow::Result<()> {
+    /// Puts `loras` into effect; each is read and checked against the model. Says what became of each.
+    pub fn use_loras(
+        &mut self,
+        loras: &[LoraArg],
+        allow_partial: bool,
+    ) -> anyhow::Result<Vec<(ImportReport, TensorCounts)>> {
         let choose = |lora: &LoraArg| {
             let adapter = Arc::new(LoraAdapter::open(&lora.file)?);
             Ok(ChosenAdapter { adapter, weight: lora.weight, allow_partial })
         };
         let chosen = loras.iter().map(choose).collect::<anyhow::Result<Vec<_>>>()?;
-        self.pipeline.set_adapters(chosen)?;
-        Ok(())
+        let reports: Vec<_> = chosen.iter().map(|choice| choice.adapter.report()).collect();
+        let counts = self.pipeline.set_adapters(chosen)?;
+        Ok(reports.into_iter().zip(counts).collect())
     }
 
     /// What the model suggests where the user says nothing.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
+use masuka_diffusion::adapters::{ImportReport, LoraAdapter};
 use masuka_diffusion::pictures::{Parameters, PngFacts, read_png};
 use masuka_diffusion::weights::summary::CheckpointSummary;
 use serde_json::json;
@@ -19,7 +20,12 @@ const MAX_VALUE_CHARS: usize = 200;
 pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     if is_checkpoint(&args.file)? {
         let summary = CheckpointSummary::read(&args.file)?;
-        return if args.json { checkpoint_json(&summary) } else { checkpoint_text(&summary) };
+        let lora = lora_report(&args.file, &summary)?;
+        return if args.json {
+            checkpoint_json(&summary, lora.as_ref())
+        } else {
+            checkpoint_text(&summary, lora.as_ref())
+        };
     }
     let facts = read_png(&args.file)?;
     if args.json { picture_json(&facts) } else { picture_text(&facts) }
@@ -32,6 +38,14 @@ fn is_checkpoint(path: &Path) -> anyhow::Result<bool> {
     read.with_context(|| format!("cannot read `{}`", path.display()))?;
     let named = path.extension().is_some_and(|e| e == "safetensors" || e == "gguf");
     Ok(named || start == *b"GGUF")
+}
+
+/// What the file is as a LoRA; none if it is something else.
+fn lora_report(path: &Path, summary: &CheckpointSummary) -> anyhow::Result<Option<ImportReport>> {
+    if summary.format != "safetensors" || !LoraAdapter::recognises(path)? {
+        return Ok(None);
+    }
+    Ok(Some(LoraAdapter::open(path)?.report()))
 }
 
 fn picture_json(facts: &PngFacts) -> anyhow::Result<()> {
@@ -78,25 +92,25 @@ fn rows(p: &Parameters) -> Vec<(&'static str, String)> {
     rows.into_iter().chain(loras).flatten().collect()
 }
 
-fn checkpoint_json(summary: &CheckpointSummary) -> anyhow::Result<()> {
+fn checkpoint_json(summary: &CheckpointSummary, lora: Option<&ImportReport>) -> anyhow::Result<()> {
     print_json(&json!({
         "format": summary.format,
         "tensors": summary.tensors,
         "parameters": summary.parameters,
         "dtypes": summary.dtypes,
         "lora_ranks": summary.lora_ranks,
+        "lora": lora,
         "metadata": summary.metadata,
     }))
 }
 
-fn checkpoint_text(summary: &CheckpointSummary) -> anyhow::Result<()> {
+fn checkpoint_text(summary: &CheckpointSummary, lora: Option<&ImportReport>) -> anyhow::Result<()> {
     println!("format     {}", summary.format);
     println!("tensors    {} with {} parameters", summary.tensors, counted(summary.parameters));
     let dtypes: Vec<_> = summary.dtypes.iter().map(|(dtype, n)| format!("{dtype} × {n}")).collect();
     println!("dtypes     {}", dtypes.join(", "));
-    if !summary.lora_ranks.is_empty() {
-        let ranks = summary.lora_ranks.iter().map(|(rank, n)| format!("rank {rank} × {n}"));
-        println!("lora       {}", ranks.collect::<Vec<_>>().join(", "));
+    if let Some(lora) = lora {
+        lora_text(lora);
     }
     for (key, value) in &summary.metadata {
         let line = value.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -105,6 +119,26 @@ fn checkpoint_text(summary: &CheckpointSummary) -> anyhow::Result<()> {
         println!("metadata   {key}: {short}{more}");
     }
     Ok(())
+}
+
+fn lora_text(lora: &ImportReport) {
+    fn listed(items: impl Iterator<Item = String>) -> String {
+        items.collect::<Vec<_>>().join(", ")
+    }
+    let methods = listed(lora.methods.iter().map(|(method, n)| format!("{method} × {n}")));
+    println!("lora       {} names, for {}: {methods}", lora.format, lora.base);
+    println!("targets    {}", listed(lora.targets.iter().map(|(t, n)| format!("{t} × {n}"))));
+    if !lora.ranks.is_empty() {
+        println!(
+            "ranks      {}",
+            listed(lora.ranks.iter().map(|(rank, n)| format!("{rank} × {n}")))
+        );
+        println!("alpha      {}", listed(lora.alphas.iter().map(ToString::to_string)));
+    }
+    let ImportReport { applied, ignored, zero, unknown, .. } = lora;
+    println!(
+        "applied    {applied} tensors, {ignored} without effect, {zero} zero, {unknown} unknown"
+    );
 }
 
 /// 11_900_000_000 as `11.9 billion`.

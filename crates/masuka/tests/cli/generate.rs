@@ -118,6 +118,22 @@ fn what_is_missing_is_named_with_the_remedy() {
 }
 
 #[test]
+fn what_became_of_a_loras_tensors_is_told() {
+    let desk = Desk::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/lora/attention.safetensors");
+    let lora = format!("{file}:-0.5");
+    let run = desk.ok(&args(&["--lora", &lora, "--json"]));
+    let told = &run.json()["loras"][0];
+    let tensors = desk.ok(&["inspect", file, "--json"]).json()["tensors"].clone();
+    assert_eq!((&told["format"], &told["applied"]), (&"diffusers".into(), &tensors));
+    let told = desk.ok(&args(&["--lora", file])).stderr;
+    assert!(told.contains("tensors applied, 0 without effect, 0 unknown"), "{told}");
+    let other =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/lora_formats/kohya.safetensors");
+    desk.fails(&args(&["--lora", other]), 1, "was this LoRA trained on another base model?");
+}
+
+#[test]
 fn what_has_no_effect_is_said() {
     let desk = Desk::new();
     let warnings = |more: &[&str]| {

@@ -45,6 +45,19 @@ fn a_checkpoint_is_summed_up() {
 }
 
 #[test]
+fn a_lora_tells_its_convention_targets_and_counts() {
+    let desk = Desk::new();
+    let file =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/lora_formats/export.safetensors");
+    let lora = &desk.ok(&["inspect", file, "--json"]).json()["lora"];
+    assert_eq!((&lora["format"], &lora["applied"]), (&json!("diffusers"), &json!(14)));
+    assert_eq!(lora["ranks"], json!({ "8": 1, "32": 6 }));
+    let text = desk.ok(&["inspect", file]).stdout;
+    assert!(text.contains("diffusers names, for FLUX.1, 48 channels wide: LoRA × 7"), "{text}");
+    assert!(text.contains("14 tensors, 0 without effect, 0 zero, 0 unknown"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     let desk = Desk::new();
     std::fs::write(desk.path("a.txt"), "hello").unwrap();

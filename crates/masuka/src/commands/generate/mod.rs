@@ -22,7 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::models::ModelFiles;
 use crate::progress::Progress;
 
-use report::{Report, WrittenImage};
+use report::{Report, UsedLora, WrittenImage};
 use targets::Targets;
 use wishes::Wishes;
 
@@ -43,7 +43,9 @@ pub fn run(args: &GenerateArgs, environment: &Environment) -> anyhow::Result<()>
     let request = wishes.resolve(engine.defaults())?;
     request.validate(engine.size_multiple())?;
     let parameters = describe(&request, &wishes.loras, compute, &files)?;
-    engine.use_loras(&wishes.loras, args.allow_partial)?;
+    let used = engine.use_loras(&wishes.loras, args.allow_partial)?;
+    let loras =
+        wishes.loras.iter().zip(used).map(|(lora, used)| UsedLora::new(lora, used)).collect();
 
     progress.expect(request.num_images, request.steps);
     let mut written: Vec<WrittenImage> = Vec::new();
@@ -59,7 +61,8 @@ pub fn run(args: &GenerateArgs, environment: &Environment) -> anyhow::Result<()>
     let told = outcome.inspect_err(|_| report::print_what_is_left(&written, request.num_images))?;
     let warnings = wishes.warnings(&request, &files).into_iter().chain(told.warnings).collect();
     let tokens = (told.t5_tokens, told.clip_tokens);
-    let report = Report { images: written, parameters, tokens, warnings, total: start.elapsed() };
+    let total = start.elapsed();
+    let report = Report { images: written, parameters, loras, tokens, warnings, total };
     report.print(&progress, args.json)
 }
 

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use masuka_diffusion::adapters::{ImportReport, TensorCounts};
 use masuka_diffusion::pictures::Parameters;
 use serde::Serialize;
 use serde_json::{Map, json};
 
+use crate::cli::LoraArg;
 use crate::commands::print_json;
 use crate::progress::Progress;
 
@@ -19,6 +21,34 @@ pub struct WrittenImage {
     pub seed: u64,
 }
 
+/// What became of the tensors of a LoRA.
+#[derive(Debug, Serialize)]
+pub struct UsedLora {
+    /// Its file.
+    pub file: PathBuf,
+    /// The convention of its names.
+    pub format: String,
+    /// Tensors in effect.
+    pub applied: usize,
+    /// Tensors known to have none.
+    pub ignored: usize,
+    /// Tensors that fit nowhere.
+    pub unknown: usize,
+}
+
+impl UsedLora {
+    /// What is told of `lora`.
+    pub fn new(lora: &LoraArg, (report, counts): (ImportReport, TensorCounts)) -> Self {
+        Self {
+            file: lora.file.clone(),
+            format: report.format.to_string(),
+            applied: counts.applied,
+            ignored: counts.ignored,
+            unknown: counts.unknown,
+        }
+    }
+}
+
 /// A generation that went well.
 #[derive(Debug)]
 pub struct Report {
@@ -26,6 +56,8 @@ pub struct Report {
     pub images: Vec<WrittenImage>,
     /// What they say about themselves; the seed is the first one's.
     pub parameters: Parameters,
+    /// The LoRAs, in the order of the flags.
+    pub loras: Vec<UsedLora>,
     /// Tokens of the prompt for T5 and CLIP.
     pub tokens: (usize, usize),
     /// What the user should know.
@@ -42,6 +74,13 @@ impl Report {
         }
         if as_json {
             return self.print_json(progress);
+        }
+        for lora in &self.loras {
+            let UsedLora { file, format, applied, ignored, unknown } = lora;
+            let file = file.display();
+            eprintln!(
+                "lora {file} ({format}): {applied} tensors applied, {ignored} without effect, {unknown} unknown"
+            );
         }
         let (t5, clip) = self.tokens;
         let seeds: Vec<_> = self.images.iter().map(|image| image.seed.to_string()).collect();
@@ -63,6 +102,7 @@ impl Report {
         print_json(&json!({
             "images": self.images,
             "parameters": self.parameters,
+            "loras": self.loras,
             "tokens": { "t5": self.tokens.0, "clip": self.tokens.1 },
             "timings_seconds": seconds,
             "warnings": self.warnings,

@@ -1,6 +1,7 @@
 //! What is measured, one file a row.
 
 mod starter_picture; // prompt to picture on the starter model
+mod vae_decode; // latents to pixels by FLUX.1's autoencoder
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ pub type Run = Box<dyn FnMut(usize) -> Result<Vec<f32>, Box<dyn Error>>>;
 pub fn open(row: &str, variant: &str) -> Result<Run, Box<dyn Error>> {
     match row {
         "starter_picture" => starter_picture::open(variant),
+        "vae_decode_512" => vae_decode::open(512, variant),
+        "vae_decode_1024" => vae_decode::open(1024, variant),
         _ => Err(format!("there is no row `{row}`").into()),
     }
 }

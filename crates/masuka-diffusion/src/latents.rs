@@ -55,6 +55,11 @@ impl Latents {
         Ok(Self { tensor: Tensor::from_vec(values, shape, device)?, layout })
     }
 
+    /// Latents (1, c, y, x) in f32, as the denoiser sees them.
+    pub(crate) fn new(tensor: Tensor, layout: LatentLayout) -> Self {
+        Self { tensor, layout }
+    }
+
     /// The same picture at another point of the walk.
     #[must_use]
     pub fn with(&self, tensor: Tensor) -> Self {

@@ -3,11 +3,25 @@
 //!
 //! Axis letters as in `masuka-diffusion`: `b` batch, `l` tokens, `d` channels of a token, `c` channels of a latent.
 
-// Reading order: what can go wrong, what is trained, how one step goes.
+// Reading order: what is asked for, what it is learned from, how one step goes, then the whole walk.
 pub mod error; // what can go wrong
+pub mod observer; // progress, pause, stopping
+pub mod recipe; // everything that decides what an adapter becomes
 pub mod randomness; // one seed, many independent streams
+mod files; // writing so that nobody sees half of a file
+pub mod dataset; // pictures and captions, in batches of equal size
+pub mod prior; // pictures of the base model, mixed in
+pub mod encoded; // pictures and captions as the denoiser sees them, on disk
 pub mod adapter; // the tensors that are trained, beside the model's layers
+pub mod timesteps; // how noisy the pictures of a batch are
 pub mod gradients; // loss and gradients of one batch, block by block
-pub mod optimizer; // AdamW, clipping, learning rate, moving average
+pub mod optimizer; // AdamW, learning rate, moving average
+pub mod memory; // what it all takes
+pub mod curve; // the loss of every step
+mod speed; // how fast steps go
+pub mod samples; // pictures drawn meanwhile
+pub mod checkpoint; // the whole state in one file
+pub mod finished; // the adapter's file
+pub mod trainer; // the walk of a training
 
 pub use error::{Error, Result};

@@ -1,5 +1,7 @@
 //! The command line's words. What they do lives in `commands/`.
 
+mod train; // the words of `masuka train`
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -7,6 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::pipelines::{Offload, Precision, SamplerName};
+
+pub use train::{RecipeArgs, TrainArgs};
 
 /// A self-hosted AI studio in one binary.
 #[derive(Debug, Parser)]
@@ -22,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Draw pictures from a prompt
     Generate(Box<GenerateArgs>),
+    /// Train a LoRA on a folder of captioned pictures
+    Train(Box<TrainArgs>),
     /// Say how a picture was made, or what a checkpoint file holds
     Inspect(InspectArgs),
     /// Say what this machine and this build can do, and what is wrong

@@ -120,6 +120,17 @@ pub fn memory_by_mode(
     Ok(modes.map(|mode| (mode, estimate.peak(mode))).into())
 }
 
+/// Opens a model to be trained on: nothing is loaded yet, everything will be in f32.
+pub fn open_for_training(files: &ModelFiles, device: DeviceKind) -> anyhow::Result<FluxPipeline> {
+    let options = LoadOptions {
+        device: device.open()?,
+        precision: Precision::F32,
+        offload: Offload::None,
+        available_bytes: None,
+    };
+    Ok(FluxPipeline::open(flux_files(files)?, &options)?)
+}
+
 fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {
     Ok(FluxFiles::folder(&files.model))
 }

@@ -24,11 +24,16 @@ const USAGE: u8 = 2;
 /// Prints what went wrong, if anything, and gives the code.
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let engine = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    let training = error.downcast_ref::<masuka_training::Error>();
+    let engine = match training {
+        Some(masuka_training::Error::Engine(engine)) => Some(engine),
+        _ => error.chain().find_map(|cause| cause.downcast_ref::<Error>()),
+    };
     eprintln!("error: {}", message(&error));
     match engine {
         Some(Error::Cancelled) => CANCELLED.into(),
         Some(Error::Invalid { .. }) => USAGE.into(),
+        _ if matches!(training, Some(masuka_training::Error::Invalid { .. })) => USAGE.into(),
         _ if error.is::<Usage>() => USAGE.into(),
         _ => FAILURE.into(),
     }

@@ -86,6 +86,13 @@ impl ScheduleConfig {
         Self::default()
     }
 
+    /// A time of 0…1 bent as the sigmas of a picture of `image_tokens` tokens are, for training.
+    pub fn shifted(&self, time: f32, image_tokens: usize) -> f32 {
+        let mut sigma = [time];
+        shift(self, &mut sigma, image_tokens);
+        sigma[0]
+    }
+
     /// Refuses what this schedule cannot do; `file` is named in the error.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What can be done, one file a command.
 
 mod generate; // a prompt becomes pictures
+mod train; // pictures become an adapter
 mod inspect; // what a file says about itself
 mod doctor; // what this machine and this build can do
 
@@ -12,6 +13,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
     let environment = Environment::from_env();
     match command {
         Command::Generate(args) => generate::run(args, &environment),
+        Command::Train(args) => train::run(args, &environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args, &environment),
     }

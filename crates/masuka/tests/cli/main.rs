@@ -3,5 +3,6 @@
 mod support; // the one door to the binary
 mod generate; // prompt to picture files
 mod like; // a picture made again
+mod train; // pictures become an adapter
 mod inspect; // what files say about themselves
 mod doctor; // what this machine can do

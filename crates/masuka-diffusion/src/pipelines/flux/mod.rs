@@ -7,6 +7,7 @@ mod decode_latents; // latents → picture
 mod load; // files → components
 mod memory; // what it all takes
 mod base_layers; // what adapters need to know of the weights
+mod parts; // what a trainer takes: encoders and transformer on their own
 
 use std::sync::Arc;
 use std::time::Instant;

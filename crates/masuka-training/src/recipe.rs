@@ -1,0 +1,181 @@
+//! Everything that decides what an adapter becomes. Two runs with equal recipes, pictures and models give equal bits.
+
+use masuka_diffusion::noise::Seed;
+use masuka_diffusion::transformers::flux::FluxConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::{AdapterSize, Targets};
+use crate::error::{Error, Result};
+use crate::optimizer::Decay;
+use crate::optimizer::{AdamWConfig, Schedule};
+
+/// The largest rank: above it an adapter is as large as the layers it stands beside.
+pub const MAX_RANK: usize = 1024;
+/// The most steps of a run.
+pub const MAX_STEPS: usize = 1_000_000;
+
+/// The parameters of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The word of the captions that the style or subject goes by.
+    pub trigger: Option<String>,
+    /// Which layers are adapted.
+    pub targets: Targets,
+    /// Rank and alpha.
+    pub size: AdapterSize,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// The learning rate of each step.
+    pub schedule: Schedule,
+    /// The optimiser's constants.
+    pub optimizer: AdamWConfig,
+    /// Pictures of a forward pass.
+    pub batch: usize,
+    /// Forward passes of a step.
+    pub accumulation: usize,
+    /// Gradients are scaled down to this norm.
+    pub max_grad_norm: f64,
+    /// The side of a square picture; other shapes have about as many pixels.
+    pub resolution: usize,
+    /// How often a caption is replaced by the empty one, 0…1.
+    pub caption_dropout: f64,
+    /// The decay of the moving average that becomes the finished adapter; 0 takes the last values.
+    pub ema_decay: f64,
+    /// Pictures of the base model that are mixed in, so that it stays as it is without the trigger word.
+    pub prior_pictures: usize,
+    /// Where all randomness starts.
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// What suits a model of `config` whose pictures have `resolution`.
+    pub fn default_for(config: &FluxConfig, resolution: usize) -> Self {
+        // A small model learns from many pictures a step at a high rate; a large one cannot afford either.
+        let small = config.hidden_size() < 1024;
+        Self {
+            trigger: None,
+            targets: Targets::AllLinear,
+            size: AdapterSize { rank: 16, alpha: 16.0 },
+            steps: if small { 1500 } else { 2000 },
+            schedule: Schedule {
+                learning_rate: if small { 1e-3 } else { 1e-4 },
+                warmup_steps: if small { 20 } else { 100 },
+                decay: Decay::Cosine,
+            },
+            optimizer: AdamWConfig::default(),
+            batch: if small { 8 } else { 1 },
+            accumulation: 1,
+            max_grad_norm: 1.0,
+            resolution,
+            caption_dropout: 0.0,
+            ema_decay: 0.0,
+            prior_pictures: 0,
+            seed: 0,
+        }
+    }
+
+    /// Checks every parameter against its range; `multiple` is the pixels that one token of the model spans.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first parameter that is outside, its value and the rule.
+    pub fn validate(&self, multiple: usize) -> Result<()> {
+        if let Some(trigger) = &self.trigger
+            && (trigger.trim().is_empty() || trigger.contains([',', '\n']))
+        {
+            let rule = "is empty or holds a comma or a line break";
+            return Err(Error::invalid("trigger", format!("`{trigger}`"), rule));
+        }
+        within("rank", self.size.rank, 1, MAX_RANK)?;
+        positive("alpha", self.size.alpha)?;
+        within("steps", self.steps, 1, MAX_STEPS)?;
+        positive("learning_rate", self.schedule.learning_rate)?;
+        within("warmup_steps", self.schedule.warmup_steps, 0, self.steps)?;
+        within("batch", self.batch, 1, 256)?;
+        within("gradient_accumulation", self.accumulation, 1, 1024)?;
+        positive("max_grad_norm", self.max_grad_norm)?;
+        within("resolution", self.resolution, 64, 2048)?;
+        if !self.resolution.is_multiple_of(multiple) {
+            let rule = format!("is not a multiple of {multiple}");
+            return Err(Error::invalid("resolution", self.resolution, rule));
+        }
+        below_one("caption_dropout", self.caption_dropout)?;
+        below_one("ema_decay", self.ema_decay)?;
+        below_one("beta1", self.optimizer.beta1)?;
+        below_one("beta2", self.optimizer.beta2)?;
+        below_one("weight_decay", self.optimizer.weight_decay)?;
+        positive("eps", self.optimizer.eps)?;
+        within("prior_pictures", self.prior_pictures, 0, 10_000)?;
+        Seed::new(self.seed)?;
+        Ok(())
+    }
+
+    /// The seed of all streams.
+    ///
+    /// # Errors
+    /// When it is too large.
+    pub fn seed(&self) -> Result<Seed> {
+        Ok(Seed::new(self.seed)?)
+    }
+}
+
+fn within(field: &'static str, value: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, value, format!("is not within {min} and {max}")))
+}
+
+fn positive(field: &'static str, value: f64) -> Result<()> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    Err(Error::invalid(field, value, "is not a number above 0"))
+}
+
+fn below_one(field: &'static str, value: f64) -> Result<()> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, value, "is not at least 0 and below 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> Recipe {
+        let config = serde_json::json!({
+            "in_channels": 64, "num_layers": 3, "num_single_layers": 6, "attention_head_dim": 64,
+            "num_attention_heads": 3, "joint_attention_dim": 256, "pooled_projection_dim": 128,
+        });
+        let config: FluxConfig = serde_json::from_value(config).expect("a configuration");
+        Recipe::default_for(&config, 128)
+    }
+
+    #[track_caller]
+    fn check(edit: impl FnOnce(&mut Recipe), expected: &str) {
+        let mut recipe = recipe();
+        edit(&mut recipe);
+        let error = recipe.validate(16).expect_err(expected).to_string();
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        recipe().validate(16).expect("valid");
+    }
+
+    #[test]
+    fn parameters_outside_their_range_are_refused_by_name() {
+        check(|r| r.size.rank = 0, "rank 0 is not within 1 and 1024");
+        check(|r| r.size.rank = 1 << 20, "rank 1048576 is not within 1 and 1024");
+        check(|r| r.size.alpha = f64::NAN, "alpha NaN is not a number above 0");
+        check(|r| r.steps = 0, "steps 0 is not within 1 and 1000000");
+        check(|r| r.schedule.learning_rate = -1.0, "learning_rate -1 is not a number above 0");
+        check(|r| r.resolution = 130, "resolution 130 is not a multiple of 16");
+        check(|r| r.caption_dropout = 1.0, "caption_dropout 1 is not at least 0 and below 1");
+        check(|r| r.seed = 1 << 53, "seed 9007199254740992 is not within 0 and 9007199254740991");
+        let word = Some("a, b".to_owned());
+        check(|r| r.trigger = word, "trigger `a, b` is empty or holds a comma or a line break");
+    }
+}

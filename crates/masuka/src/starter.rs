@@ -46,6 +46,16 @@ pub fn folder(environment: &Environment) -> PathBuf {
     environment.data_dir().join("models").join(NAME)
 }
 
+/// Whether all its files lie there; another process may be unpacking them.
+pub fn is_unpacked(environment: &Environment) -> bool {
+    let folder = folder(environment);
+    let is_there = |(name, content): &(&str, &[u8])| {
+        let file = folder.join(name).metadata();
+        file.is_ok_and(|file| file.len() == content.len() as u64)
+    };
+    FILES.iter().all(is_there)
+}
+
 /// Makes sure that it lies complete and unchanged in the data folder, and says where.
 pub fn unpack(environment: &Environment) -> anyhow::Result<PathBuf> {
     let folder = folder(environment);

@@ -161,7 +161,9 @@ fn model_in_use(environment: &Environment, problems: &mut Vec<String>) -> String
             }
             format!("{model}, from MASUKA_BASE_MODEL")
         }
-        _ if starter_folder.exists() => format!("starter, in {}", starter_folder.display()),
+        _ if starter::is_unpacked(environment) => {
+            format!("starter, in {}", starter_folder.display())
+        }
         _ => format!(
             "starter, part of this binary, to be unpacked into {}",
             starter_folder.display()
@@ -176,10 +178,10 @@ fn memory_modes(
     problems: &mut Vec<String>,
 ) -> Vec<(Offload, u64)> {
     let named = environment.base_model.as_ref().map(PathBuf::from);
-    let model = named.filter(|path| path.exists()).unwrap_or_else(|| starter::folder(environment));
-    if !model.exists() {
+    let unpacked = || starter::is_unpacked(environment).then(|| starter::folder(environment));
+    let Some(model) = named.filter(|path| path.exists()).or_else(unpacked) else {
         return Vec::new();
-    }
+    };
     let files = ModelFiles { model, ..ModelFiles::default() };
     engine::memory_by_mode(&files, device).unwrap_or_else(|error| {
         problems.push(format!("the model cannot be used: {error:#}"));

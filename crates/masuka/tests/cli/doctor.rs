@@ -31,6 +31,15 @@ fn doctor_says_what_a_picture_takes_in_each_memory_mode() {
 }
 
 #[test]
+fn a_starter_model_that_is_being_unpacked_is_no_problem() {
+    let desk = Desk::new();
+    let data = desk.path("data");
+    std::fs::create_dir_all(data.join("models/starter/transformer")).unwrap();
+    let desk = desk.with("MASUKA_DATA_DIR", data.display().to_string());
+    assert!(desk.ok(&["doctor"]).stdout.contains("to be unpacked into"));
+}
+
+#[test]
 fn doctor_says_what_is_wrong_and_fails() {
     let desk = Desk::new()
         .with("MASUKA_DEVICE", "tpu")

@@ -1,0 +1,112 @@
+//! Installed base models, with the defaults and limits that requests are checked against and the web form is drawn
+//! from. The engine states them once, at installation; nobody else repeats them.
+
+use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder};
+use serde::{Deserialize, Serialize};
+
+use crate::database::Database;
+use crate::entities::base_model::{Column, Entity, Model};
+use crate::error::{Error, Result};
+
+/// What a base model suggests and allows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BaseModelFacts {
+    /// Where a request says nothing.
+    pub defaults: GenerationDefaults,
+    /// What is accepted.
+    pub limits: GenerationLimits,
+}
+
+/// Where a request says nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationDefaults {
+    /// Sampler steps.
+    pub num_inference_steps: u64,
+    /// Embedded guidance.
+    pub guidance_scale: f64,
+    /// Pixels from left to right.
+    pub width: u64,
+    /// Pixels from top to bottom.
+    pub height: u64,
+}
+
+/// What is accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationLimits {
+    /// Sides are multiples of this.
+    pub size_multiple: u64,
+    /// The shortest side.
+    pub min_side: u64,
+    /// The longest side.
+    pub max_side: u64,
+    /// The longest prompt, in characters.
+    pub max_prompt_chars: u64,
+    /// The most pictures of a request.
+    pub max_images: u64,
+    /// The most steps.
+    pub max_steps: u64,
+    /// The samplers.
+    pub samplers: Vec<String>,
+}
+
+impl Model {
+    /// Defaults and limits.
+    ///
+    /// # Errors
+    /// When the row was written by another version.
+    pub fn facts(&self) -> Result<BaseModelFacts> {
+        serde_json::from_str(&self.facts).map_err(|e| Error::corrupt("base model", e))
+    }
+}
+
+/// A base model to be entered.
+#[derive(Debug, Clone)]
+pub struct NewBaseModel {
+    /// The name by which requests ask for it.
+    pub id: String,
+    /// `flux`.
+    pub family: String,
+    /// For people.
+    pub name: String,
+    /// Where its files are.
+    pub source: String,
+    /// Defaults and limits.
+    pub facts: BaseModelFacts,
+}
+
+/// Enters a base model, or what is new about it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn enter(database: &Database, new: &NewBaseModel) -> Result<()> {
+    let sql = "INSERT INTO base_models (id, family, name, source, facts, created_at_ms) \
+               VALUES ($1, $2, $3, $4, $5, NOW_MS) ON CONFLICT (id) DO UPDATE SET \
+               family = excluded.family, name = excluded.name, source = excluded.source, facts = excluded.facts";
+    let facts = serde_json::to_string(&new.facts).map_err(|e| Error::corrupt("base model", e))?;
+    let values = [
+        new.id.clone().into(),
+        new.family.clone().into(),
+        new.name.clone().into(),
+        new.source.clone().into(),
+        facts.into(),
+    ];
+    database.writer().execute_raw(database.statement(sql, values)).await?;
+    Ok(())
+}
+
+/// The base model `id`.
+///
+/// # Errors
+/// [`Error::NotFound`], or the database is gone.
+pub async fn find(database: &Database, id: &str) -> Result<Model> {
+    let found = Entity::find_by_id(id).one(database.reader()).await?;
+    found.ok_or_else(|| Error::not_found("base model", id))
+}
+
+/// All base models, oldest first.
+///
+/// # Errors
+/// When the database is gone.
+pub async fn list(database: &Database) -> Result<Vec<Model>> {
+    Ok(Entity::find().order_by_asc(Column::CreatedAtMs).all(database.reader()).await?)
+}

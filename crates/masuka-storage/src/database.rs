@@ -1,0 +1,126 @@
+//! Connections, transactions and the database's clock, for SQLite and PostgreSQL alike.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+};
+
+use crate::error::{Error, Result};
+
+/// How long a writer waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const READERS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 10;
+
+/// A database that several processes share.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// One connection on SQLite, which has one writer: waiting in the pool is fair, waiting on the file is not.
+    writer: DatabaseConnection,
+    readers: DatabaseConnection,
+}
+
+impl Database {
+    /// Opens `url`; a missing SQLite file is made.
+    ///
+    /// # Errors
+    /// When the address is of another kind of database, or nothing answers there.
+    pub async fn open(url: &str) -> Result<Self> {
+        if url.starts_with("sqlite:") {
+            let writer = sea_orm::Database::connect(sqlite(url, 1)).await?;
+            let readers = sea_orm::Database::connect(sqlite(url, READERS)).await?;
+            return Ok(Self { writer, readers });
+        }
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let mut options = ConnectOptions::new(url);
+            options.max_connections(POSTGRES_CONNECTIONS).sqlx_logging(false);
+            options.acquire_timeout(BUSY_TIMEOUT);
+            let pool = sea_orm::Database::connect(options).await?;
+            return Ok(Self { writer: pool.clone(), readers: pool });
+        }
+        let scheme = url.split(':').next().unwrap_or_default();
+        let message =
+            format!("DATABASE_URL of kind `{scheme}`; supported are `sqlite:` and `postgres:`");
+        Err(Error::Config(message))
+    }
+
+    /// For queries that change nothing.
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.readers
+    }
+
+    /// For single statements that change something.
+    pub fn writer(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// A transaction that will write.
+    ///
+    /// # Errors
+    /// When the database is gone, or locked for longer than the time-out.
+    pub async fn begin(&self) -> Result<DatabaseTransaction> {
+        let mode = self.is_sqlite().then_some(SqliteTransactionMode::Immediate);
+        let options = TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
+        Ok(self.writer.begin_with_options(options).await?)
+    }
+
+    /// Whether this is SQLite.
+    pub fn is_sqlite(&self) -> bool {
+        self.writer.get_database_backend() == DbBackend::Sqlite
+    }
+
+    /// `sql` with `$1`, `$2`…, in which `NOW_MS` is the database's clock in milliseconds and `SKIP_LOCKED` what lets
+    /// claimers pass each other.
+    pub fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+        let (now, skip) = if self.is_sqlite() {
+            ("CAST(unixepoch('subsec') * 1000 AS INTEGER)", "")
+        } else {
+            (
+                "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+                "FOR UPDATE SKIP LOCKED",
+            )
+        };
+        let sql = sql.replace("NOW_MS", now).replace("SKIP_LOCKED", skip);
+        Statement::from_sql_and_values(self.writer.get_database_backend(), sql, values)
+    }
+
+    /// The database's clock, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the database is gone.
+    pub async fn now_ms(&self) -> Result<i64> {
+        let row = self.readers.query_one_raw(self.statement("SELECT NOW_MS AS now", [])).await?;
+        let row = row.ok_or_else(|| Error::corrupt("clock", "no row"))?;
+        Ok(row.try_get("", "now")?)
+    }
+
+    /// Closes all connections; SQLite's log is folded into its file.
+    ///
+    /// # Errors
+    /// When the database is gone.
+    pub async fn close(self) -> Result<()> {
+        self.readers.close().await?;
+        Ok(self.writer.close().await?)
+    }
+}
+
+/// WAL, so that readers and the writer do not wait for each other; full synchronisation, because an acknowledged job
+/// must survive a power cut.
+fn sqlite(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).min_connections(1).sqlx_logging(false);
+    options.acquire_timeout(BUSY_TIMEOUT * 3);
+    options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    options.map_sqlx_sqlite_opts(|options| {
+        options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+    });
+    options
+}

@@ -1,0 +1,9 @@
+//! Rows, one file a table. Derived columns do not exist: a generation's status is its job's.
+
+pub mod job; // the queue
+pub mod job_event; // what happened
+pub mod process; // servers and workers
+pub mod generation; // what was asked for
+pub mod output; // published pictures
+pub mod base_model; // installed base models
+pub mod lora_model; // LoRA

@@ -1,0 +1,213 @@
+//! Pictures as users asked for them: what was asked, the job that makes them, and what came out.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Value,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::database::Database;
+use crate::entities::{generation, job, output};
+use crate::error::{Error, Result};
+use crate::events;
+use crate::queue::{NewJob, Queue};
+
+mod list; // newest first, filtered, page by page
+mod delete; // gone at once, erased later
+mod group_commit; // many requests, one synchronisation of the disk
+
+pub use delete::RESTORE_WITHIN_MS;
+pub use group_commit::GroupCommit;
+pub use list::{Cursor, Filter};
+
+/// Every resolved value of a request for pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationSpec {
+    /// What should be seen.
+    pub prompt: String,
+    /// What should not be seen.
+    pub negative_prompt: Option<String>,
+    /// Scale of true classifier-free guidance; 1 is none.
+    pub true_cfg_scale: f64,
+    /// `euler` or `heun`.
+    pub sampler: String,
+    /// The adapters.
+    pub loras: Vec<LoraChoice>,
+    /// How many pictures.
+    pub num_images: u64,
+    /// Sampler steps.
+    pub num_inference_steps: u64,
+    /// Embedded guidance.
+    pub guidance_scale: f64,
+    /// Pixels from left to right.
+    pub width: u64,
+    /// Pixels from top to bottom.
+    pub height: u64,
+    /// Picture i starts from noise of seed + i.
+    pub seed: u64,
+    /// The base model.
+    pub base_model: String,
+    /// Extras of the model's family.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A LoRA and how strongly it is applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoraChoice {
+    /// Its id.
+    pub model_id: String,
+    /// −2…2.
+    pub weight: f64,
+}
+
+/// What the engine told about a finished generation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GenerationReport {
+    /// Tokens of the prompt that T5 saw.
+    pub t5_tokens: u64,
+    /// Tokens of the prompt that CLIP saw.
+    pub clip_tokens: u64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Seconds by stage.
+    pub timings: BTreeMap<String, f64>,
+}
+
+/// A request for pictures, to be stored and queued.
+#[derive(Debug, Clone)]
+pub struct NewGeneration {
+    /// What is asked for.
+    pub spec: GenerationSpec,
+    /// Its job; both have one id.
+    pub job: NewJob,
+}
+
+/// A generation with its job and its pictures.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// What was asked for.
+    pub row: generation::Model,
+    /// How far it is.
+    pub job: job::Model,
+    /// The pictures, in order.
+    pub outputs: Vec<output::Model>,
+}
+
+impl Generation {
+    /// What was asked for, resolved.
+    ///
+    /// # Errors
+    /// When the row was written by another version.
+    pub fn spec(&self) -> Result<GenerationSpec> {
+        let parameters = &self.row.parameters;
+        serde_json::from_str(parameters).map_err(|e| Error::corrupt("parameters", e))
+    }
+
+    /// What the engine told, once it is finished.
+    ///
+    /// # Errors
+    /// When the row was written by another version.
+    pub fn report(&self) -> Result<Option<GenerationReport>> {
+        let report = self.row.report.as_deref().map(serde_json::from_str).transpose();
+        report.map_err(|e| Error::corrupt("report", e))
+    }
+}
+
+/// The generations of a database.
+#[derive(Debug, Clone)]
+pub struct Generations {
+    database: Database,
+    queue: Queue,
+}
+
+impl Generations {
+    /// The generations of `database`.
+    pub fn new(database: Database) -> Self {
+        Self { queue: Queue::new(database.clone()), database }
+    }
+
+    /// Stores and queues all of `new` in one transaction; each may be refused for itself.
+    ///
+    /// # Errors
+    /// When the database refuses; then none is stored.
+    pub async fn create_all(&self, new: &[NewGeneration], limit: u64) -> Result<Vec<Result<()>>> {
+        let transaction = self.database.begin().await?;
+        let mut results = Vec::with_capacity(new.len());
+        for generation in new {
+            results.push(match self.create(&transaction, generation, limit).await {
+                Err(error @ Error::Database(_)) => return Err(error),
+                other => other,
+            });
+        }
+        transaction.commit().await?;
+        Ok(results)
+    }
+
+    async fn create(
+        &self,
+        transaction: &DatabaseTransaction,
+        new: &NewGeneration,
+        limit: u64,
+    ) -> Result<()> {
+        self.queue.enqueue(transaction, &new.job, limit).await?;
+        let spec = &new.spec;
+        let parameters =
+            serde_json::to_string(spec).map_err(|e| Error::corrupt("parameters", e))?;
+        let sql = "INSERT INTO generations (id, prompt, negative_prompt, base_model, parameters, created_at_ms) \
+                   SELECT id, $2, $3, $4, $5, created_at_ms FROM jobs WHERE id = $1";
+        let values = [
+            new.job.id.clone().into(),
+            spec.prompt.clone().into(),
+            spec.negative_prompt.clone().into(),
+            spec.base_model.clone().into(),
+            parameters.into(),
+        ];
+        transaction.execute_raw(self.database.statement(sql, values)).await?;
+        for lora in &spec.loras {
+            let sql = "INSERT INTO generation_loras (generation_id, model_id) VALUES ($1, $2) \
+                       ON CONFLICT DO NOTHING";
+            let values = [new.job.id.clone().into(), lora.model_id.clone().into()];
+            transaction.execute_raw(self.database.statement(sql, values)).await?;
+        }
+        Ok(())
+    }
+
+    /// The generation `id`, unless it was deleted.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the database is gone.
+    pub async fn find(&self, id: &str) -> Result<Generation> {
+        let reader = self.database.reader();
+        let row = generation::Entity::find_by_id(id)
+            .filter(generation::Column::DeletedAtMs.is_null())
+            .one(reader)
+            .await?;
+        let row = row.ok_or_else(|| Error::not_found("job", id))?;
+        let job = self.queue.find(id).await?;
+        let outputs = output::Entity::find()
+            .filter(output::Column::JobId.eq(id))
+            .order_by_asc(output::Column::Position)
+            .all(reader)
+            .await?;
+        Ok(Generation { row, job, outputs })
+    }
+
+    /// Marks it as liked or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the database refuses.
+    pub async fn set_favorite(&self, id: &str, favorite: bool) -> Result<()> {
+        let sql = "UPDATE generations SET favorite = $2 WHERE id = $1 AND deleted_at_ms IS NULL";
+        let transaction = self.database.begin().await?;
+        let values: [Value; 2] = [id.into(), favorite.into()];
+        let changed = transaction.execute_raw(self.database.statement(sql, values)).await?;
+        if changed.rows_affected() == 0 {
+            return Err(Error::not_found("job", id));
+        }
+        let payload = json!({ "favorite": favorite });
+        events::record(&self.database, &transaction, id, "favorite", &payload).await?;
+        Ok(transaction.commit().await?)
+    }
+}

@@ -1,0 +1,119 @@
+//! All of it behind one door.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::blobs::{BlobKey, Blobs, UrlSigner};
+use crate::config::{BlobConfig, StorageConfig};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::generations::Generations;
+use crate::lora_models::LoraModels;
+use crate::migrations::migrate;
+use crate::processes::Processes;
+use crate::queue::Queue;
+use crate::settings;
+
+/// Rows and blobs. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    database: Database,
+    blobs: Blobs,
+    signer: UrlSigner,
+    data_dir: PathBuf,
+}
+
+impl Storage {
+    /// Opens what `config` names, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// When database or folder cannot be opened.
+    pub async fn open(config: &StorageConfig) -> Result<Self> {
+        let folder = &config.data_dir;
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let database = Database::open(&config.database_url()).await?;
+        migrate(&database).await?;
+        let blobs = match config.blobs {
+            BlobConfig::Local => Blobs::local(&config.files_dir())?,
+        };
+        let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let secret = settings::get_or_init(&database, settings::URL_SECRET, &fresh).await?;
+        let signer = UrlSigner::new(&secret);
+        Ok(Self { database, blobs, signer, data_dir: folder.clone() })
+    }
+
+    /// The rows.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The files.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Signs URLs of files.
+    pub fn signer(&self) -> &UrlSigner {
+        &self.signer
+    }
+
+    /// The jobs.
+    pub fn queue(&self) -> Queue {
+        Queue::new(self.database.clone())
+    }
+
+    /// The pictures.
+    pub fn generations(&self) -> Generations {
+        Generations::new(self.database.clone())
+    }
+
+    /// The LoRA.
+    pub fn lora_models(&self) -> LoraModels {
+        LoraModels::new(self.database.clone())
+    }
+
+    /// A file of this machine with the content of `key`: the blob itself where blobs are local files.
+    ///
+    /// # Errors
+    /// When the blob is not there.
+    pub async fn local_copy(&self, key: &BlobKey, sha256: &str) -> Result<PathBuf> {
+        if let Some(path) = self.blobs.local_path(key) {
+            return match self.blobs.size(key).await? {
+                Some(_) => Ok(path),
+                None => Err(Error::not_found("file", key.as_str())),
+            };
+        }
+        let path = self.data_dir.join("cache").join(sha256);
+        if !path.exists() {
+            let content = self.blobs.get(key).await?;
+            write_new(&path, &content).map_err(|e| Error::io(&path, e))?;
+        }
+        Ok(path)
+    }
+
+    /// A file that does not exist yet, for what arrives and is not checked.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn new_upload_path(&self) -> Result<PathBuf> {
+        let folder = self.data_dir.join("uploads");
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        Ok(folder.join(Uuid::new_v4().simple().to_string()))
+    }
+
+    /// Servers and workers.
+    pub fn processes(&self) -> Processes {
+        Processes::new(self.database.clone(), &self.data_dir)
+    }
+}
+
+/// Writes a file under another name first, so that two processes may do this at once.
+fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let temporary = path.with_extension(Uuid::new_v4().simple().to_string());
+    std::fs::write(&temporary, content)?;
+    std::fs::rename(&temporary, path)
+}

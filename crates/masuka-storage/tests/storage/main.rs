@@ -1,0 +1,5 @@
+//! The storage as server and workers use it, on SQLite and, with `scripts/with-postgres`, on PostgreSQL.
+
+mod store; // a storage of its own for each test
+mod queue; // who gets which job, when, and whose word counts
+mod generations; // what users see of their pictures

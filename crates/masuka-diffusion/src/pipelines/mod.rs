@@ -8,4 +8,7 @@ mod request; // what a user asks for, validated
 
 pub use options::{LoadOptions, Offload, Precision};
 pub use picture::{GeneratedPicture, GenerationReport, Picture, Timings};
-pub use request::{GenerateRequest, Guidance, Negative, PictureSize, SIDE_RANGE, SamplerName};
+pub use request::{
+    GenerateRequest, Guidance, MAX_IMAGES, MAX_PROMPT_CHARS, MAX_STEPS, Negative, PictureSize,
+    SIDE_RANGE, SamplerName,
+};

@@ -44,6 +44,15 @@ pub(super) struct PromptPair {
     pub negative: Option<Arc<EncodedPrompt>>,
 }
 
+/// A prompt as both encoders will see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptTokens {
+    /// CLIP's.
+    pub clip: TokenizedPrompt,
+    /// T5's.
+    pub t5: TokenizedPrompt,
+}
+
 /// Both tokenizers with the lengths that the model was trained with.
 pub(super) struct Prompter {
     pub clip: PromptTokenizer,
@@ -54,6 +63,12 @@ pub(super) struct Prompter {
 }
 
 impl Prompter {
+    /// Splits `prompt` without encoding it.
+    pub(super) fn tokenize(&self, prompt: &str) -> Result<PromptTokens> {
+        let clip = self.clip.encode(prompt, self.clip_length)?;
+        Ok(PromptTokens { clip, t5: self.t5.encode(prompt, self.t5_length)? })
+    }
+
     /// Encodes `prompt`. As in FLUX, padding is not masked.
     pub(super) fn encode(
         &self,
@@ -61,8 +76,7 @@ impl Prompter {
         prompt: &str,
         observer: &dyn StepObserver,
     ) -> Result<EncodedPrompt> {
-        let clip_tokens = self.clip.encode(prompt, self.clip_length)?;
-        let t5_tokens = self.t5.encode(prompt, self.t5_length)?;
+        let PromptTokens { clip: clip_tokens, t5: t5_tokens } = self.tokenize(prompt)?;
         let pooled = encoders.clip.forward(&self.ids(&clip_tokens)?, observer)?.pooled;
         let txt = encoders.t5.forward(&self.ids(&t5_tokens)?, observer)?;
         Ok(EncodedPrompt {

@@ -28,6 +28,7 @@ use crate::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
 use base_layers::FluxLayers;
 use encode_prompt::{EncodedPrompt, PromptCache, PromptPair, Prompter, TextEncoders};
 
+pub use encode_prompt::PromptTokens;
 pub use load::FluxFiles;
 pub use memory::MemoryEstimate;
 
@@ -153,6 +154,14 @@ impl FluxPipeline {
             self.apply_transformer_adapters()?;
         }
         Ok(counts)
+    }
+
+    /// How `prompt` is split, and what of it would be cut; no weights are needed.
+    ///
+    /// # Errors
+    /// When a tokenizer fails.
+    pub fn tokenize(&self, prompt: &str) -> Result<PromptTokens> {
+        self.prompter.tokenize(prompt)
     }
 
     /// What a picture of `size` takes.

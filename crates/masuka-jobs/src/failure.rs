@@ -1,0 +1,60 @@
+//! What a user is told when a job cannot be done: a code for programs, a message with the remedy for people.
+
+use masuka_diffusion::Error as EngineError;
+use masuka_storage::queue::Failure;
+
+/// How a job ends that does not succeed.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Something asked it to stop.
+    Interrupted,
+    /// It cannot be done.
+    Failed(Failure),
+}
+
+impl Ending {
+    /// A failure of this code.
+    pub(crate) fn failed(code: &str, message: impl ToString) -> Self {
+        Self::Failed(Failure { code: code.into(), message: message.to_string() })
+    }
+}
+
+impl From<EngineError> for Ending {
+    fn from(error: EngineError) -> Self {
+        let code = match &error {
+            EngineError::Cancelled => return Self::Interrupted,
+            EngineError::Invalid { .. } => "invalid_value",
+            EngineError::OutOfMemory(_) => {
+                let remedy = "use fewer images, a smaller size or an offload mode";
+                return Self::failed("out_of_memory", format!("{error}; {remedy}"));
+            }
+            EngineError::MissingTensor { .. }
+            | EngineError::TensorShape { .. }
+            | EngineError::UnknownTensors { .. }
+            | EngineError::Model { .. } => "model_unusable",
+            EngineError::Device(_) => "device_unusable",
+            EngineError::Io { .. } => "file_unreadable",
+            EngineError::Picture { .. } | EngineError::Tensor(_) => "engine_failed",
+        };
+        Self::failed(code, error)
+    }
+}
+
+impl From<masuka_storage::Error> for Ending {
+    fn from(error: masuka_storage::Error) -> Self {
+        let code = match &error {
+            masuka_storage::Error::NotFound { .. } => "not_found",
+            _ => "storage_failed",
+        };
+        Self::failed(code, error)
+    }
+}
+
+impl From<anyhow::Error> for Ending {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<EngineError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::failed("model_unusable", format!("{error:#}")),
+        }
+    }
+}

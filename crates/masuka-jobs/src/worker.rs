@@ -1,0 +1,301 @@
+//! Claim, run, finish, again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use masuka_storage::blobs::BlobKey;
+use masuka_storage::bus::{Bus, Signal};
+use masuka_storage::processes::{NewProcess, ProcessLock};
+use masuka_storage::queue::{ClaimRequest, ClaimedJob, Failure, Finished, Lease};
+use masuka_storage::{Storage, StorageConfig};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::control::{Control, Interruption, Stop};
+use crate::failure::Ending;
+use crate::generate_image::{self, GenerateImage, Pictures};
+use crate::lease_keeper::LeaseKeeper;
+use crate::model_cache::{EngineOptions, ModelCache};
+use crate::watch::Watch;
+
+/// How long an idle worker waits for a signal before it asks the database.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often a word that the database did not take is said again, and after which pause.
+const RETRIES: u32 = 5;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Who this worker is.
+#[derive(Debug)]
+pub struct WorkerOptions {
+    /// A UUID.
+    pub id: String,
+    /// The server that started it and sees it die.
+    pub supervisor_id: Option<String>,
+    /// The queues it serves.
+    pub queues: Vec<String>,
+    /// Where and how it computes.
+    pub engine: EngineOptions,
+}
+
+/// What a worker has done since it started.
+#[derive(Debug, Default)]
+struct Done {
+    jobs: u64,
+    job_seconds: f64,
+    steps: u64,
+    step_seconds: f64,
+}
+
+/// A worker: one job at a time.
+pub struct Worker {
+    id: String,
+    queues: Vec<String>,
+    runtime: Runtime,
+    storage: Storage,
+    bus: Bus,
+    keeper: LeaseKeeper,
+    models: ModelCache,
+    stop: Stop,
+    done: Done,
+    _lock: ProcessLock,
+}
+
+impl Worker {
+    /// Opens the storage and enters this process.
+    ///
+    /// # Errors
+    /// When the storage cannot be opened.
+    pub fn start(
+        options: WorkerOptions,
+        config: &StorageConfig,
+        stop: Stop,
+    ) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let storage = runtime.block_on(Storage::open(config))?;
+        let bus = Bus::join(&config.data_dir, &options.id);
+        let new = NewProcess {
+            id: options.id.clone(),
+            role: "worker",
+            supervisor_id: options.supervisor_id,
+            state: json!({}),
+        };
+        let lock = runtime.block_on(storage.processes().enter(&new))?;
+        let keeper = LeaseKeeper::start(config, &bus, &options.id)?;
+        let worker = Self {
+            id: options.id,
+            queues: options.queues,
+            models: ModelCache::new(options.engine),
+            runtime,
+            storage,
+            bus,
+            keeper,
+            stop,
+            done: Done::default(),
+            _lock: lock,
+        };
+        worker.tell_state();
+        Ok(worker)
+    }
+
+    /// Works until it is asked to stop.
+    ///
+    /// # Errors
+    /// When the process cannot be taken off the list at the end.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        tracing::info!(worker = self.id, engine = ?self.models.options(), "worker is ready");
+        let mut signals = self.bus.subscribe();
+        while !self.stop.is_asked() {
+            match self.runtime.block_on(self.claim()) {
+                Ok(Some(claimed)) => {
+                    self.work(&claimed);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!("cannot ask for jobs: {error}"),
+            }
+            self.runtime.block_on(async {
+                tokio::select! {
+                    () = wait_for_job(&mut signals) => {}
+                    () = self.stop.asked() => {}
+                    () = tokio::time::sleep(IDLE) => {}
+                }
+            });
+        }
+        self.runtime.block_on(self.storage.processes().leave(&self.id))?;
+        tracing::info!(worker = self.id, "worker has stopped");
+        Ok(())
+    }
+
+    /// The next job; jobs of dead workers are looked after first.
+    async fn claim(&self) -> masuka_storage::Result<Option<ClaimedJob>> {
+        let queue = self.storage.queue();
+        for reaped in queue.reap(&self.storage.processes()).await? {
+            tracing::warn!(job = reaped.job_id, status = %reaped.status, "taken from a worker that is gone");
+            self.bus.publish(&Signal::Events);
+        }
+        let request = ClaimRequest {
+            worker_id: self.id.clone(),
+            queues: self.queues.clone(),
+            loaded_model: self.models.last_used().map(str::to_owned),
+        };
+        queue.claim(&request).await
+    }
+
+    /// Runs one job to its end, whatever that is.
+    fn work(&mut self, claimed: &ClaimedJob) {
+        let (lease, start) = (&claimed.lease, Instant::now());
+        tracing::info!(
+            job = lease.job_id,
+            epoch = lease.epoch,
+            kind = claimed.job.kind,
+            "job begins"
+        );
+        self.bus.publish(&Signal::Events);
+        let control = Arc::new(Control::new(self.stop.clone()));
+        self.keeper.begin(lease, &control);
+        let watch = Watch {
+            control: control.clone(),
+            keeper: self.keeper.clone(),
+            bus: self.bus.clone(),
+            lease: lease.clone(),
+            first_step: Mutex::new(None),
+        };
+        let ending = self.run_job(claimed, &watch);
+        if let Ok(pictures) = &ending {
+            self.done.steps += pictures.steps;
+            self.done.step_seconds += pictures.report.timings.get("denoise").unwrap_or(&0.0);
+        }
+        self.finish(lease, &control, ending);
+        self.keeper.end();
+        self.bus.publish(&Signal::Events);
+        let seconds = start.elapsed().as_secs_f64();
+        self.done.jobs += 1;
+        self.done.job_seconds += seconds;
+        self.tell_state();
+        tracing::info!(job = lease.job_id, seconds, "job is over");
+    }
+
+    /// A panic of the engine fails the job, not the worker; what was loaded is not trusted any more.
+    fn run_job(&mut self, claimed: &ClaimedJob, watch: &Watch) -> Result<Pictures, Ending> {
+        if claimed.job.kind != generate_image::KIND {
+            let message = format!(
+                "jobs of kind `{}` are unknown to this version of masuka",
+                claimed.job.kind
+            );
+            return Err(Ending::failed("unknown_kind", message));
+        }
+        let job = GenerateImage {
+            storage: &self.storage,
+            runtime: &self.runtime,
+            models: &mut self.models,
+            watch,
+        };
+        catch_unwind(AssertUnwindSafe(|| job.run())).unwrap_or_else(|panic| {
+            let message = panic.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            self.models.clear();
+            Err(Ending::failed(
+                "engine_failed",
+                message.unwrap_or_else(|| "the engine panicked".into()),
+            ))
+        })
+    }
+
+    /// Says the final word, repeatedly if the database does not answer.
+    fn finish(&self, lease: &Lease, control: &Control, ending: Result<Pictures, Ending>) {
+        for attempt in 1..=RETRIES {
+            let said = self.runtime.block_on(self.say(lease, control, &ending));
+            match said {
+                Ok(Finished::Accepted) if ending.is_ok() => return,
+                Ok(_) => return self.runtime.block_on(self.remove_own_files(lease)),
+                Err(error) if attempt < RETRIES => {
+                    tracing::warn!(job = lease.job_id, "the end is not written down yet: {error}");
+                    std::thread::sleep(RETRY_AFTER);
+                }
+                Err(error) => {
+                    // The lease runs out, and another worker does the job again.
+                    tracing::error!(job = lease.job_id, "the end cannot be written down: {error}");
+                }
+            }
+        }
+    }
+
+    async fn say(
+        &self,
+        lease: &Lease,
+        control: &Control,
+        ending: &Result<Pictures, Ending>,
+    ) -> masuka_storage::Result<Finished> {
+        let queue = self.storage.queue();
+        match ending {
+            Ok(pictures) => {
+                // Before the end is written down: afterwards nobody would come back for them.
+                self.remove_older_files(lease).await;
+                let report = json!(pictures.report);
+                queue.complete_generation(lease, pictures.outputs.clone(), &report).await
+            }
+            Err(Ending::Failed(failure)) => {
+                let Failure { code, message } = failure;
+                tracing::warn!(job = lease.job_id, code, "job failed: {message}");
+                queue.fail(lease, failure).await
+            }
+            Err(Ending::Interrupted) => match control.interruption() {
+                Some(Interruption::Cancelled) => queue.finish_cancelled(lease).await,
+                Some(Interruption::Lost) => Ok(Finished::Fenced),
+                Some(Interruption::Stopped) | None => {
+                    queue.put_back(lease).await?;
+                    Ok(Finished::Fenced)
+                }
+            },
+        }
+    }
+
+    /// Files of this claim that will not be published.
+    async fn remove_own_files(&self, lease: &Lease) {
+        let folder = format!("generated/{}/{}", lease.job_id, lease.epoch);
+        let removed = match BlobKey::parse(&folder) {
+            Ok(folder) => self.storage.blobs().delete_all(&folder).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(job = lease.job_id, "files are left behind: {error}");
+        }
+    }
+
+    /// Files of earlier claims, whose workers died before they could publish or remove them; none can be published
+    /// any more.
+    async fn remove_older_files(&self, lease: &Lease) {
+        for epoch in 1..lease.epoch {
+            self.remove_own_files(&Lease { epoch, ..lease.clone() }).await;
+        }
+    }
+
+    fn tell_state(&self) {
+        let options = self.models.options();
+        self.keeper.state(json!({
+            "device": options.device.name(),
+            "dtype": options.precision.name(),
+            "offload": options.offload.name(),
+            "queues": self.queues,
+            "loaded_models": self.models.ids(),
+            "model_loads": self.models.loads(),
+            "jobs_done": self.done.jobs,
+            "job_seconds": self.done.job_seconds,
+            "steps": self.done.steps,
+            "step_seconds": self.done.step_seconds,
+        }));
+    }
+}
+
+/// Returns once a job may be waiting.
+async fn wait_for_job(signals: &mut tokio::sync::broadcast::Receiver<Signal>) {
+    use tokio::sync::broadcast::error::RecvError;
+    loop {
+        match signals.recv().await {
+            Ok(Signal::JobQueued) | Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What all handlers share, and the server as a whole.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::HOST;
+use axum::http::request::Parts;
+use masuka_storage::Storage;
+use masuka_storage::blobs::{BlobKey, UrlSigner};
+use masuka_storage::bus::Bus;
+use masuka_storage::generations::GroupCommit;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::desk::EngineDesk;
+use crate::event_pump::EventPump;
+use crate::telemetry::Metrics;
+use crate::{housekeeping, routes, times};
+
+/// How a server behaves.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// The id under which it is entered as a process.
+    pub id: String,
+    /// How clients reach it, behind a proxy; without it their own `Host` is taken.
+    pub public_url: Option<String>,
+    /// Without it everybody may ask.
+    pub api_key: Option<String>,
+    /// Names in `Host` besides addresses and localhost.
+    pub allowed_hosts: Vec<String>,
+    /// Pages elsewhere that may ask; `*` is all.
+    pub cors_origins: Vec<String>,
+    /// The base model of requests that name none.
+    pub base_model: String,
+    /// How many jobs may wait.
+    pub max_waiting: u64,
+    /// After how many dead workers a job fails.
+    pub max_attempts: i64,
+    /// The largest picture.
+    pub max_pixels: u64,
+    /// The largest upload.
+    pub max_upload_bytes: u64,
+    /// The version of the program.
+    pub version: &'static str,
+}
+
+/// What all handlers share.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) options: ServerOptions,
+    pub(crate) storage: Storage,
+    pub(crate) requests: GroupCommit,
+    pub(crate) bus: Bus,
+    pub(crate) desk: Arc<dyn EngineDesk>,
+    pub(crate) events: EventPump,
+    pub(crate) metrics: Metrics,
+    /// Turns true when the server is about to end: streams end then.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// A server, ready to answer.
+pub struct Server {
+    app: App,
+    close: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Wires the parts together.
+    pub fn new(
+        options: ServerOptions,
+        storage: Storage,
+        bus: Bus,
+        desk: Arc<dyn EngineDesk>,
+    ) -> Self {
+        let (close, closing) = watch::channel(false);
+        let shared = Shared {
+            requests: GroupCommit::new(storage.generations(), options.max_waiting),
+            events: EventPump::new(),
+            metrics: Metrics::default(),
+            options,
+            storage,
+            bus,
+            desk,
+            closing,
+        };
+        Self { app: App(Arc::new(shared)), close }
+    }
+
+    /// Answers on `listener` until `stop` is done; then requests end, streams at once.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let housekeeping = tokio::spawn(housekeeping::run(self.app.clone()));
+        let pump = tokio::spawn(crate::event_pump::run(self.app.clone()));
+        let router = routes::router(self.app.clone());
+        let close = self.close;
+        let stop = async move {
+            stop.await;
+            close.send_replace(true);
+        };
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+        housekeeping.abort();
+        pump.abort();
+        served
+    }
+}
+
+/// How the client of a request reaches this server: what links begin with.
+pub(crate) struct Links {
+    base: String,
+    signer: UrlSigner,
+    now_seconds: i64,
+}
+
+impl Links {
+    /// The download URL of a file.
+    pub(crate) fn file(&self, key: &BlobKey) -> String {
+        format!("{}{}", self.base, self.signer.sign(key, self.now_seconds))
+    }
+
+    /// Any other URL of this server.
+    pub(crate) fn to(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.base)
+    }
+}
+
+impl FromRequestParts<App> for Links {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let own = || format!("http://{}", host.unwrap_or("localhost"));
+        let base = app.options.public_url.clone().unwrap_or_else(own);
+        let base = base.trim_end_matches('/').to_owned();
+        Ok(Self { base, signer: app.storage.signer().clone(), now_seconds: times::now_seconds() })
+    }
+}

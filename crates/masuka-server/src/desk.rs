@@ -1,0 +1,77 @@
+//! Questions that only the engine can answer, as plain data. The binary wires the answers in.
+
+use std::path::Path;
+
+use masuka_storage::entities::base_model;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Answers; called from threads that may wait.
+pub trait EngineDesk: Send + Sync {
+    /// How a prompt is split for a base model.
+    ///
+    /// # Errors
+    /// A message for people.
+    fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String>;
+
+    /// What a LoRA file holds, and how it fits a base model.
+    ///
+    /// # Errors
+    /// Why it cannot be used, for people.
+    fn examine_lora(&self, file: &Path, model: &base_model::Model) -> Result<LoraFacts, String>;
+
+    /// Devices, memory and kernels of this machine.
+    fn machine(&self) -> serde_json::Value;
+}
+
+/// How a prompt is split.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TokenCounts {
+    /// For T5, which reads the whole prompt.
+    pub t5: TokenCount,
+    /// For CLIP, which gives the overall tone.
+    pub clip: TokenCount,
+}
+
+/// How a prompt is split for one text encoder.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TokenCount {
+    /// Tokens that are used, marks included.
+    pub tokens: u64,
+    /// The most it takes.
+    pub max_tokens: u64,
+    /// Tokens that do not fit.
+    pub cut_tokens: u64,
+    /// What does not fit, in the prompt's own words.
+    pub cut: Option<String>,
+}
+
+/// What a LoRA file holds.
+#[derive(Debug, Clone)]
+pub struct LoraFacts {
+    /// The convention of its tensor names.
+    pub format: String,
+    /// Rank of its updates, if all have the same.
+    pub rank: Option<u64>,
+    /// Alpha of its updates, if all have the same.
+    pub alpha: Option<f64>,
+    /// The word that calls it, if the file says.
+    pub trigger_word: Option<String>,
+    /// The file's own header.
+    pub header: serde_json::Value,
+    /// How many tensors take effect, are known to have none, and are unknown.
+    pub tensors: TensorCounts,
+    /// Of the unknown, the first.
+    pub first_unknown: Option<String>,
+}
+
+/// What becomes of the tensors of a LoRA file.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct TensorCounts {
+    /// In effect.
+    pub applied: u64,
+    /// Known to be of no effect.
+    pub ignored: u64,
+    /// Of unknown name, or for a module that the base model lacks.
+    pub unknown: u64,
+}

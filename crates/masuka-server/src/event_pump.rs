@@ -1,0 +1,111 @@
+//! Events of the database, read once and handed to any number of listeners; steps come along as they are signalled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use masuka_storage::bus::Signal;
+use masuka_storage::entities::job_event;
+use masuka_storage::events;
+use serde_json::Value as Json;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::app::App;
+
+/// How often the database is asked when no signal comes.
+const EVERY: Duration = Duration::from_secs(1);
+/// How many messages a slow listener may lag behind.
+const BACKLOG: usize = 1024;
+const PAGE: u64 = 500;
+
+/// What listeners get.
+#[derive(Debug, Clone)]
+pub(crate) enum Message {
+    /// A row of `job_events`.
+    Event(Arc<job_event::Model>),
+    /// A step of a running job.
+    Step(Arc<Step>),
+}
+
+/// A step of a running job.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) job_id: String,
+    pub(crate) progress: Json,
+}
+
+impl Message {
+    /// The job it is about.
+    pub(crate) fn job_id(&self) -> &str {
+        match self {
+            Self::Event(event) => &event.job_id,
+            Self::Step(step) => &step.job_id,
+        }
+    }
+}
+
+/// Where listeners join.
+#[derive(Debug)]
+pub(crate) struct EventPump {
+    sender: broadcast::Sender<Message>,
+}
+
+impl EventPump {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::channel(BACKLOG).0 }
+    }
+
+    /// Listens from here on. Whoever reads the database afterwards misses nothing, but may see an event twice.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Message> {
+        self.sender.subscribe()
+    }
+}
+
+/// Runs until the task is aborted.
+pub(crate) async fn run(app: App) {
+    let mut signals = app.bus.subscribe();
+    let mut interval = tokio::time::interval(EVERY);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen = loop {
+        match events::latest_id(app.storage.database()).await {
+            Ok(id) => break id,
+            Err(error) => tracing::warn!("cannot read events: {error}"),
+        }
+        interval.tick().await;
+    };
+    loop {
+        let asks = tokio::select! {
+            _ = interval.tick() => true,
+            signal = signals.recv() => match signal {
+                Ok(Signal::Step { job_id, progress, .. }) => {
+                    drop(app.events.sender.send(Message::Step(Arc::new(Step { job_id, progress }))));
+                    false
+                }
+                Ok(Signal::Events) | Err(RecvError::Lagged(_)) => true,
+                Ok(_) => false,
+                Err(RecvError::Closed) => return,
+            },
+        };
+        if asks {
+            match pass_on(&app, seen).await {
+                Ok(newest) => seen = newest,
+                Err(error) => tracing::warn!("cannot read events: {error}"),
+            }
+        }
+    }
+}
+
+/// Hands on all events after `seen`; the id of the last.
+async fn pass_on(app: &App, mut seen: i64) -> masuka_storage::Result<i64> {
+    loop {
+        let page = events::since(app.storage.database(), seen, None, PAGE).await?;
+        let is_last = (page.len() as u64) < PAGE;
+        for event in page {
+            seen = event.id;
+            drop(app.events.sender.send(Message::Event(Arc::new(event))));
+        }
+        if is_last {
+            return Ok(seen);
+        }
+    }
+}

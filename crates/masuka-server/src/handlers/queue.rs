@@ -1,0 +1,103 @@
+//! The queue: what waits, what runs, who works.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use masuka_storage::bus::Signal;
+use masuka_storage::events;
+
+use crate::app::App;
+use crate::error::{ApiResult, ErrorBody};
+use crate::extract::{Body, Id};
+use crate::resolve;
+use crate::views::queue::{JobPatch, LogEntry, QueueView};
+
+const MAX_LOG_ENTRIES: u64 = 1000;
+
+/// Look at the queue
+#[utoipa::path(
+    get, path = "/api/queue", tag = "queue",
+    responses(
+        (status = 200, description = "The queue", body = QueueView),
+        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+    )
+)]
+pub(crate) async fn get_queue(State(app): State<App>) -> ApiResult<Json<QueueView>> {
+    let queue = app.storage.queue();
+    let depth = queue.depth().await?;
+    let processes = app.storage.processes().living().await?;
+    let workers = processes.into_iter().filter(|process| process.role == "worker");
+    Ok(Json(QueueView {
+        paused: queue.is_paused().await?,
+        pending: depth.waiting,
+        processing: depth.running,
+        workers: workers.map(Into::into).collect(),
+    }))
+}
+
+/// Hand out no more jobs
+#[utoipa::path(
+    post, path = "/api/queue/pause", tag = "queue",
+    responses(
+        (status = 204, description = "Paused; running jobs go on"),
+        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+    )
+)]
+pub(crate) async fn pause_queue(State(app): State<App>) -> ApiResult<StatusCode> {
+    app.storage.queue().pause().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Hand out jobs again
+#[utoipa::path(
+    post, path = "/api/queue/resume", tag = "queue",
+    responses(
+        (status = 204, description = "Resumed"),
+        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+    )
+)]
+pub(crate) async fn resume_queue(State(app): State<App>) -> ApiResult<StatusCode> {
+    app.storage.queue().resume().await?;
+    app.bus.publish(&Signal::JobQueued);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Move a waiting job
+#[utoipa::path(
+    patch, path = "/api/queue/{id}", tag = "queue",
+    params(("id" = String, Path, description = "The job")),
+    request_body = JobPatch,
+    responses(
+        (status = 204, description = "Moved"),
+        (status = "4XX", description = "Unknown, or not waiting", body = ErrorBody),
+        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+    )
+)]
+pub(crate) async fn update_job(
+    State(app): State<App>,
+    Id(id): Id,
+    Body(patch): Body<JobPatch>,
+) -> ApiResult<StatusCode> {
+    let priority = resolve::priority(Some(patch.priority))?;
+    app.storage.queue().set_priority(&id, priority).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What happened to a job
+#[utoipa::path(
+    get, path = "/api/jobs/{id}/log", tag = "queue",
+    params(("id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "Oldest first", body = Vec<LogEntry>),
+        (status = "4XX", description = "Unknown", body = ErrorBody),
+        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+    )
+)]
+pub(crate) async fn get_job_log(
+    State(app): State<App>,
+    Id(id): Id,
+) -> ApiResult<Json<Vec<LogEntry>>> {
+    app.storage.queue().find(&id).await?;
+    let log = events::since(app.storage.database(), 0, Some(&id), MAX_LOG_ENTRIES).await?;
+    Ok(Json(log.into_iter().map(Into::into).collect()))
+}

@@ -1,0 +1,20 @@
+//! HTTP: routes, JSON shapes, events, limits. Never sees a tensor: what only the engine can answer is asked through
+//! [`EngineDesk`](desk::EngineDesk).
+
+// Reading order: all routes, what they take and give, then what stands around them.
+mod routes; // every route, on one page
+mod handlers; // one file a subject
+mod views; // the JSON shapes
+mod resolve; // a request's values, checked and completed
+mod extract; // bodies, with our own errors
+mod error; // what can go wrong, as HTTP: the only place
+pub mod desk; // questions that only the engine can answer
+mod app; // what all handlers share
+mod guard; // who may ask: keys, hosts, origins
+mod telemetry; // one line and one count a request
+mod event_pump; // events of the database, to many listeners
+mod housekeeping; // dead workers, deleted pictures
+mod times; // milliseconds as RFC 3339
+
+pub use app::{Server, ServerOptions};
+pub use routes::open_api;

@@ -1,0 +1,121 @@
+//! Every route, on one page.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::app::{App, ServerOptions};
+use crate::error::{ApiError, ErrorBody};
+use crate::handlers::{
+    archive, base_models, files, generations, models, progress, queue, service, session,
+};
+use crate::{guard, telemetry};
+
+/// The document's head; paths and schemas come from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "MASUKA", description = "A self-hosted AI studio: pictures and LoRA by FLUX.1."),
+    components(schemas(ErrorBody))
+)]
+struct Document;
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        // Pictures
+        .routes(routes!(generations::create_generation))
+        .routes(routes!(generations::list_generations))
+        .routes(routes!(
+            generations::get_generation,
+            generations::update_generation,
+            generations::delete_generation
+        ))
+        .routes(routes!(generations::cancel_generation))
+        .routes(routes!(generations::retry_generation))
+        .routes(routes!(generations::restore_generation))
+        .routes(routes!(archive::archive))
+        .routes(routes!(service::tokenize))
+        // Progress
+        .routes(routes!(progress::stream_job))
+        .routes(routes!(progress::stream_events))
+        // Models
+        .routes(routes!(models::list_models))
+        .routes(routes!(models::import_model))
+        .routes(routes!(models::get_model, models::update_model, models::delete_model))
+        .routes(routes!(base_models::list_base_models))
+        // Queue
+        .routes(routes!(queue::get_queue))
+        .routes(routes!(queue::pause_queue))
+        .routes(routes!(queue::resume_queue))
+        .routes(routes!(queue::update_job))
+        .routes(routes!(queue::get_job_log))
+        // Service
+        .routes(routes!(session::log_in))
+        .routes(routes!(service::get_system))
+        .routes(routes!(service::health))
+        .routes(routes!(service::ready))
+        .routes(routes!(service::metrics))
+        .routes(routes!(files::download))
+}
+
+/// The OpenAPI document of all routes.
+pub fn open_api() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+/// All routes with what stands around them.
+pub(crate) fn router(app: App) -> Router {
+    let (router, document) = documented().split_for_parts();
+    let cors = cors(&app.options);
+    let inner = router
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .route("/", get(service::welcome))
+        .fallback(service::unknown_path)
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(DefaultBodyLimit::disable()) // each extractor has its own
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
+        .layer(cors)
+        .layer(set_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(set_header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(set_header(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(middleware::from_fn_with_state(app.clone(), telemetry::record))
+        .with_state(app);
+    // Around the routes, so that it works before they are chosen.
+    Router::new().fallback_service(inner).layer(middleware::from_fn(trim_slash))
+}
+
+fn set_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+fn cors(options: &ServerOptions) -> CorsLayer {
+    let layer =
+        CorsLayer::new().allow_methods(Any).allow_headers(Any).expose_headers([header::LINK]);
+    if options.cors_origins.iter().any(|origin| origin == "*") {
+        return layer.allow_origin(Any);
+    }
+    let origins = options.cors_origins.iter().filter_map(|origin| origin.parse().ok());
+    layer.allow_origin(AllowOrigin::list(origins.collect::<Vec<_>>()))
+}
+
+/// Each path answers with and without its trailing slash; `/docs` needs its own.
+async fn trim_slash(mut request: Request, next: Next) -> Response {
+    let uri = request.uri();
+    let path = uri.path();
+    if path.len() > 1 && path.ends_with('/') && !path.starts_with("/docs") {
+        let trimmed = path.trim_end_matches('/');
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        if let Ok(uri) = format!("{trimmed}{query}").parse::<Uri>() {
+            *request.uri_mut() = uri;
+        }
+    }
+    next.run(request).await
+}

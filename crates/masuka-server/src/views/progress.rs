@@ -1,0 +1,62 @@
+//! What streams tell.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::generation::ProgressNumbers;
+
+/// How far a job is; the `data:` of a message.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ProgressMessage {
+    pub job_id: String,
+    pub status: String,
+    /// load, encode_prompt, denoise or decode_latents.
+    pub stage: Option<String>,
+    /// Percent of the whole job.
+    pub progress: f64,
+    pub current_step: u64,
+    pub total_steps: u64,
+    pub image: u64,
+    pub images: u64,
+    pub eta_seconds: Option<f64>,
+    pub preview_url: Option<String>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+impl ProgressMessage {
+    /// The numbers in it.
+    pub(crate) fn numbers(&self) -> ProgressNumbers {
+        ProgressNumbers {
+            percent: self.progress,
+            step: self.current_step,
+            total_steps: self.total_steps,
+            image: self.image,
+            images: self.images,
+            eta_seconds: self.eta_seconds,
+            preview_url: self.preview_url.clone(),
+        }
+    }
+
+    /// Takes over newer numbers.
+    pub(crate) fn set_numbers(&mut self, numbers: ProgressNumbers) {
+        self.progress = numbers.percent;
+        self.current_step = numbers.step;
+        self.total_steps = numbers.total_steps;
+        self.image = numbers.image;
+        self.images = numbers.images;
+        self.eta_seconds = numbers.eta_seconds;
+        self.preview_url = numbers.preview_url;
+    }
+}
+
+/// A message of `/api/events`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ServerEvent {
+    pub job_id: String,
+    /// pending, processing, stage, step, completed, failed, cancelled, favorite, deleted or restored.
+    pub event: String,
+    /// What belongs to it.
+    #[schema(value_type = Object)]
+    pub details: serde_json::Value,
+}

@@ -19,6 +19,14 @@ build:
 test *filter:
     cargo test --workspace --locked {{ filter }}
 
+# kill -9 at random for 100 rounds, and workers that stand still beyond their lease; about half an hour
+test-faults rounds="100":
+    MASUKA_FAULT_ROUNDS={{ rounds }} cargo test --locked --package masuka --test service faults
+
+# The storage's tests on a PostgreSQL of their own
+test-postgres:
+    scripts/with-postgres cargo test --locked --package masuka-storage
+
 # Clippy and formatting, as CI sees them
 lint:
     cargo fmt --all --check

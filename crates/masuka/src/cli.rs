@@ -28,6 +28,10 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Train a LoRA on a folder of captioned pictures
     Train(Box<TrainArgs>),
+    /// Run the studio: the HTTP interface and a worker
+    Serve(ServeArgs),
+    /// Run a worker on the database of a studio
+    Worker(WorkerArgs),
     /// Say how a picture was made, or what a checkpoint file holds
     Inspect(InspectArgs),
     /// Say what this machine and this build can do, and what is wrong
@@ -107,7 +111,7 @@ pub struct GenerateArgs {
 }
 
 /// Which model.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// A folder in the layout of diffusers, a checkpoint file or `starter` [default: MASUKA_BASE_MODEL or starter]
@@ -158,6 +162,66 @@ pub struct ComputeArgs {
     /// How many threads compute [default: as many as the processor has]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+/// `masuka serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The address to listen on [default: MASUKA_HOST or 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
+
+    /// The port; 0 lets the system choose [default: MASUKA_PORT or 8000]
+    #[arg(long)]
+    pub port: Option<u16>,
+
+    /// Listen beyond this machine although no MASUKA_API_KEY is set
+    #[arg(long)]
+    pub allow_anyone: bool,
+
+    /// Start no worker; `masuka worker` runs elsewhere
+    #[arg(long)]
+    pub no_worker: bool,
+
+    /// How many jobs may wait before more are refused
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub max_waiting: u64,
+
+    /// After how many crashed workers a job is given up
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub max_attempts: u8,
+
+    /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// `masuka worker`
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The queues to serve
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "generation")]
+    pub queues: Vec<String>,
+
+    /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// The server that starts this worker and holds its standard input
+    #[arg(long, hide = true, requires = "id")]
+    pub supervisor: Option<String>,
+
+    /// The id under which the worker is entered
+    #[arg(long, hide = true)]
+    pub id: Option<String>,
+
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
 /// `masuka inspect`

@@ -131,6 +131,7 @@ pub fn open_for_training(files: &ModelFiles, device: DeviceKind) -> anyhow::Resu
     Ok(FluxPipeline::open(flux_files(files)?, &options)?)
 }
 
-fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {
+/// The files in the terms of the pipelines.
+pub fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {
     Ok(FluxFiles::folder(&files.model))
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the environment says, as it says it; values are checked where they are used.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,22 @@ pub struct Environment {
     pub device: Option<String>,
     /// `MASUKA_CPU_LEVEL`: the highest level of processor instructions to use.
     pub cpu_level: Option<String>,
+    /// `MASUKA_HOST`: the address to listen on.
+    pub host: Option<String>,
+    /// `MASUKA_PORT`.
+    pub port: Option<String>,
+    /// `MASUKA_API_KEY`: who asks must know it.
+    pub api_key: Option<String>,
+    /// `MASUKA_PUBLIC_URL`: how clients reach the server behind a proxy.
+    pub public_url: Option<String>,
+    /// `MASUKA_ALLOWED_HOSTS`: names in `Host`, separated by commas.
+    pub allowed_hosts: Option<String>,
+    /// `CORS_ORIGINS`: pages elsewhere that may ask, separated by commas or as a JSON list.
+    pub cors_origins: Option<String>,
+    /// `DATABASE_URL`: SQLite or PostgreSQL.
+    pub database_url: Option<String>,
+    /// `MASUKA_LOG`: error, warn, info, debug or trace.
+    pub log: Option<String>,
     /// Whether `HF_TOKEN` is set; its value is read only for a download.
     pub hf_token_is_set: bool,
 }
@@ -40,8 +56,22 @@ impl Environment {
             base_model: text("MASUKA_BASE_MODEL"),
             device: text("MASUKA_DEVICE"),
             cpu_level: text("MASUKA_CPU_LEVEL"),
+            host: text("MASUKA_HOST"),
+            port: text("MASUKA_PORT"),
+            api_key: text("MASUKA_API_KEY"),
+            public_url: text("MASUKA_PUBLIC_URL"),
+            allowed_hosts: text("MASUKA_ALLOWED_HOSTS"),
+            cors_origins: text("CORS_ORIGINS"),
+            database_url: text("DATABASE_URL"),
+            log: text("MASUKA_LOG"),
             hf_token_is_set: value("HF_TOKEN").is_some(),
         }
+    }
+
+    /// The same, but for a data folder that a flag names.
+    pub fn with_data_dir(&self, data_dir: Option<&Path>) -> Self {
+        let data_dir = data_dir.map(Path::to_owned).or_else(|| self.data_dir.clone());
+        Self { data_dir, ..self.clone() }
     }
 
     /// Where everything that outlives a command is kept.

@@ -9,6 +9,7 @@ mod models; // which model is meant
 mod engine; // the one door to the pipelines
 mod interrupt; // Ctrl-C
 mod progress; // what a person sees meanwhile
+mod service; // what server and worker share, and how they are wired
 mod commands; // what can be done
 mod exit; // how it ends
 

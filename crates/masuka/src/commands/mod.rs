@@ -2,6 +2,8 @@
 
 mod generate; // a prompt becomes pictures
 mod train; // pictures become an adapter
+mod serve; // the studio
+pub mod worker; // who does its jobs
 mod inspect; // what a file says about itself
 mod doctor; // what this machine and this build can do
 
@@ -14,6 +16,8 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Generate(args) => generate::run(args, &environment),
         Command::Train(args) => train::run(args, &environment),
+        Command::Serve(args) => serve::run(args, &environment),
+        Command::Worker(args) => worker::run(args, &environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args, &environment),
     }

@@ -1,0 +1,69 @@
+//! `masuka worker`: does the jobs of a studio, as a child of its server or by itself.
+
+use std::io::BufRead;
+
+use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
+use uuid::Uuid;
+
+use crate::cli::WorkerArgs;
+use crate::engine;
+use crate::environment::Environment;
+use crate::machine::Memory;
+use crate::service::{logging, registry, settings};
+
+/// What a server writes to its worker's standard input to let it end in order.
+pub const STOP_WORD: &str = "stop\n";
+/// The code of a worker whose server has gone.
+const SERVER_GONE: i32 = 3;
+
+/// Works until it is stopped.
+pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
+    let environment = environment.with_data_dir(args.data_dir.as_deref());
+    logging::start(&environment)?;
+    if let Some(count) = args.compute.threads {
+        engine::use_threads(count.into())?;
+    }
+    let stop = Stop::default();
+    if args.supervisor.is_some() {
+        obey_server(stop.clone())?;
+    } else {
+        obey_signals(stop.clone())?;
+    }
+    let compute = settings::compute(&args.compute, &environment)?;
+    let config = settings::storage(&environment);
+    let engine = EngineOptions {
+        device: compute.device,
+        precision: compute.precision,
+        offload: compute.offload,
+        available_bytes: || Memory::detect().map(|memory| memory.available_bytes),
+        find_files: Box::new(move |model| registry::files_of(model, &environment)),
+    };
+    let options = WorkerOptions {
+        id: args.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
+        supervisor_id: args.supervisor.clone(),
+        queues: args.queues.clone(),
+        engine,
+    };
+    Worker::start(options, &config, stop)?.run()
+}
+
+/// The server says when to end; if it is gone, this process must not outlive it. Signals to the whole group, such as
+/// Ctrl-C in a terminal, are the server's to answer.
+fn obey_server(stop: Stop) -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {})?;
+    let listen = move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        if read.is_ok() && line == STOP_WORD {
+            stop.ask();
+        } else {
+            std::process::exit(SERVER_GONE);
+        }
+    };
+    std::thread::Builder::new().name("server".into()).spawn(listen)?;
+    Ok(())
+}
+
+fn obey_signals(stop: Stop) -> anyhow::Result<()> {
+    Ok(ctrlc::set_handler(move || stop.ask())?)
+}

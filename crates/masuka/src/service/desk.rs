@@ -1,0 +1,114 @@
+//! Answers of the engine for the server, which knows none.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use masuka_diffusion::adapters::LoraAdapter;
+use masuka_diffusion::devices::DeviceKind;
+use masuka_diffusion::observer::Unobserved;
+use masuka_diffusion::pipelines::flux::FluxPipeline;
+use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
+use masuka_diffusion::tokenizers::TokenizedPrompt;
+use masuka_diffusion::weights::summary::CheckpointSummary;
+use masuka_server::desk::{EngineDesk, LoraFacts, TensorCounts, TokenCount, TokenCounts};
+use masuka_storage::entities::base_model;
+use serde_json::json;
+
+use super::registry;
+use crate::engine;
+use crate::environment::Environment;
+use crate::machine::{Memory, Processor};
+
+/// The header's keys that name the trigger word, by the trainers that write them.
+const TRIGGER_KEYS: [&str; 3] = ["trigger_word", "modelspec.trigger_phrase", "trigger"];
+
+/// Answers from what lies on this machine. Weights are never loaded here.
+pub struct Desk {
+    environment: Environment,
+    /// Models without weights: configuration and tokenizers.
+    opened: Mutex<HashMap<String, FluxPipeline>>,
+}
+
+impl Desk {
+    /// Answers for the models that `environment` knows.
+    pub fn new(environment: &Environment) -> Self {
+        Self { environment: environment.clone(), opened: Mutex::default() }
+    }
+
+    fn open(&self, model: &base_model::Model) -> anyhow::Result<FluxPipeline> {
+        let options = LoadOptions {
+            device: DeviceKind::Cpu.open()?,
+            precision: Precision::F32,
+            offload: Offload::Components,
+            available_bytes: None,
+        };
+        let files = registry::files_of(model, &self.environment)?;
+        Ok(FluxPipeline::load(files, &options, &Unobserved)?)
+    }
+}
+
+impl EngineDesk for Desk {
+    fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if !opened.contains_key(&model.id) {
+            let pipeline = self.open(model).map_err(|error| format!("{error:#}"))?;
+            opened.insert(model.id.clone(), pipeline);
+        }
+        let pipeline = opened.get(&model.id).ok_or("the model was closed")?;
+        let tokens = pipeline.tokenize(prompt).map_err(|error| error.to_string())?;
+        Ok(TokenCounts { t5: count(tokens.t5), clip: count(tokens.clip) })
+    }
+
+    fn examine_lora(&self, file: &Path, _model: &base_model::Model) -> Result<LoraFacts, String> {
+        let own_words = |error: masuka_diffusion::Error| {
+            error.to_string().replace(&format!("`{}`: ", file.display()), "file ")
+        };
+        let adapter = LoraAdapter::open(file).map_err(own_words)?;
+        let summary = CheckpointSummary::read(file).map_err(own_words)?;
+        let tensors: usize = adapter.updates().values().map(|update| update.tensors).sum();
+        let mut ranks = adapter.updates().values().map(|update| update.rank().ok());
+        let rank = ranks.next().flatten().filter(|first| ranks.all(|rank| rank == Some(*first)));
+        let mut alphas = adapter.updates().values().map(|update| update.alpha);
+        let alpha = alphas.next().filter(|first| alphas.all(|alpha| alpha == *first));
+        let trigger = TRIGGER_KEYS.into_iter().find_map(|key| summary.metadata.get(key));
+        Ok(LoraFacts {
+            format: "diffusers".into(),
+            rank: rank.map(|rank| rank as u64),
+            alpha,
+            trigger_word: trigger.cloned(),
+            header: json!(summary.metadata),
+            tensors: TensorCounts {
+                applied: tensors as u64,
+                ignored: adapter.ignored().len() as u64,
+                unknown: adapter.unknown().len() as u64,
+            },
+            first_unknown: adapter.unknown().first().cloned(),
+        })
+    }
+
+    fn machine(&self) -> serde_json::Value {
+        let Processor { model, features, threads } = Processor::detect();
+        let devices = DeviceKind::ALL.into_iter().filter(|kind| kind.compiled_in());
+        json!({
+            "processor": model,
+            "features": features,
+            "threads": threads,
+            "kernels": engine::CPU_KERNELS,
+            "devices": devices.map(DeviceKind::name).collect::<Vec<_>>(),
+            "memory": Memory::detect().map(|memory| json!({
+                "total_bytes": memory.total_bytes,
+                "available_bytes": memory.available_bytes,
+            })),
+        })
+    }
+}
+
+fn count(prompt: TokenizedPrompt) -> TokenCount {
+    TokenCount {
+        tokens: prompt.used as u64,
+        max_tokens: prompt.ids.len() as u64,
+        cut_tokens: prompt.cut_tokens as u64,
+        cut: prompt.cut,
+    }
+}

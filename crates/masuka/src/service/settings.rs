@@ -1,0 +1,111 @@
+//! The environment's words in the crates' terms. Cross-checks are made here, with a message that says what to set.
+
+use anyhow::{Context, bail};
+use masuka_diffusion::devices::DeviceKind;
+use masuka_server::ServerOptions;
+use masuka_storage::StorageConfig;
+
+use crate::cli::{ComputeArgs, ServeArgs};
+use crate::engine::{self, Compute};
+use crate::environment::Environment;
+use crate::exit::Usage;
+
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 8000;
+/// The largest picture of a default installation: twice the area that FLUX.1 was trained on.
+const MAX_PIXELS: u64 = 2048 * 2048;
+/// The largest LoRA of the field is below 2.5 GB.
+const MAX_UPLOAD_BYTES: u64 = 4 << 30;
+
+/// Where rows and blobs are kept.
+pub fn storage(environment: &Environment) -> StorageConfig {
+    let mut config = StorageConfig::local(&environment.data_dir());
+    config.database_url.clone_from(&environment.database_url);
+    config
+}
+
+/// Host and port to listen on; beyond this machine only with a key or by an explicit wish.
+pub fn address(args: &ServeArgs, environment: &Environment) -> anyhow::Result<(String, u16)> {
+    let host = args.host.clone().or_else(|| environment.host.clone());
+    let host = host.unwrap_or_else(|| DEFAULT_HOST.into());
+    let port = environment.port.as_deref().map(str::parse::<u16>).transpose();
+    let port = port.with_context(|| {
+        format!("MASUKA_PORT `{}` is no port", environment.port.as_deref().unwrap_or_default())
+    })?;
+    let port = args.port.or(port).unwrap_or(DEFAULT_PORT);
+    let is_open = !is_loopback(&host) && environment.api_key.is_none();
+    if is_open && !args.allow_anyone {
+        let message = format!(
+            "`{host}` can be reached by others and no MASUKA_API_KEY is set; set one, or say --allow-anyone"
+        );
+        bail!(Usage(message));
+    }
+    if is_open {
+        tracing::warn!(
+            "everybody who reaches {host}:{port} may use this server: no MASUKA_API_KEY is set"
+        );
+    }
+    Ok((host, port))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// How the server behaves.
+pub fn server(
+    id: &str,
+    host: &str,
+    base_model: String,
+    args: &ServeArgs,
+    environment: &Environment,
+) -> ServerOptions {
+    let mut allowed_hosts = list(environment.allowed_hosts.as_deref());
+    allowed_hosts.push(host.to_owned());
+    ServerOptions {
+        id: id.to_owned(),
+        public_url: environment.public_url.clone(),
+        api_key: environment.api_key.clone(),
+        allowed_hosts,
+        cors_origins: list(environment.cors_origins.as_deref()),
+        base_model,
+        max_waiting: args.max_waiting,
+        max_attempts: args.max_attempts.into(),
+        max_pixels: MAX_PIXELS,
+        max_upload_bytes: MAX_UPLOAD_BYTES,
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// `a, b`, or `["a", "b"]` as the original's settings spell lists.
+fn list(text: Option<&str>) -> Vec<String> {
+    let text = text.unwrap_or_default().trim();
+    if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
+        return list;
+    }
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Where and how it computes: the flags, then the environment, then what is best here.
+pub fn compute(args: &ComputeArgs, environment: &Environment) -> anyhow::Result<Compute> {
+    let named = environment.device.as_deref().map(str::parse::<DeviceKind>).transpose();
+    let device = match args.device {
+        Some(device) => device,
+        None => named.context("MASUKA_DEVICE")?.unwrap_or_else(DeviceKind::best),
+    };
+    let precision = args.dtype.unwrap_or_else(|| engine::default_precision(device));
+    Ok(Compute { device, precision, offload: args.offload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_in_both_spellings() {
+        assert_eq!(list(Some("a, b,")), ["a", "b"]);
+        assert_eq!(list(Some(r#"["http://a:1", "*"]"#)), ["http://a:1", "*"]);
+        assert!(list(None).is_empty());
+    }
+}

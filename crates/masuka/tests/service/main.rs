@@ -1,0 +1,9 @@
+//! The service as clients see it: the real binary over HTTP.
+
+mod http; // a client of few words
+mod support; // a server of one's own
+mod generate; // pictures: asked for, looked at, deleted
+mod faults; // kill -9, anywhere, anytime
+mod refusals; // what is not accepted, and how that is said
+mod streams; // Server-Sent Events
+mod models; // LoRA

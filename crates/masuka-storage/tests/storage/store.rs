@@ -18,7 +18,7 @@ pub struct Store {
 async fn new_postgres_database() -> Option<String> {
     let server = std::env::var("MASUKA_TEST_POSTGRES").ok()?;
     let name = format!("t{}", uuid::Uuid::new_v4().simple());
-    let connection = sea_orm::Database::connect(&server).await.unwrap();
+    let connection = sea_orm::Database::connect(format!("{server}/postgres")).await.unwrap();
     connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     connection.close().await.unwrap();
     Some(format!("{server}/{name}"))

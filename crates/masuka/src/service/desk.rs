@@ -66,22 +66,20 @@ impl EngineDesk for Desk {
         };
         let adapter = LoraAdapter::open(file).map_err(own_words)?;
         let summary = CheckpointSummary::read(file).map_err(own_words)?;
-        let tensors: usize = adapter.updates().values().map(|update| update.tensors).sum();
-        let mut ranks = adapter.updates().values().map(|update| update.rank().ok());
-        let rank = ranks.next().flatten().filter(|first| ranks.all(|rank| rank == Some(*first)));
-        let mut alphas = adapter.updates().values().map(|update| update.alpha);
-        let alpha = alphas.next().filter(|first| alphas.all(|alpha| alpha == *first));
+        let report = adapter.report();
+        let only = |mut values: Vec<f64>| values.pop().filter(|_| values.is_empty());
+        let rank = only(report.ranks.keys().map(|rank| *rank as f64).collect());
         let trigger = TRIGGER_KEYS.into_iter().find_map(|key| summary.metadata.get(key));
         Ok(LoraFacts {
-            format: "diffusers".into(),
+            format: report.format.to_string(),
             rank: rank.map(|rank| rank as u64),
-            alpha,
+            alpha: only(report.alphas.clone()),
             trigger_word: trigger.cloned(),
             header: json!(summary.metadata),
             tensors: TensorCounts {
-                applied: tensors as u64,
-                ignored: adapter.ignored().len() as u64,
-                unknown: adapter.unknown().len() as u64,
+                applied: report.applied as u64,
+                ignored: (report.ignored + report.zero) as u64,
+                unknown: report.unknown as u64,
             },
             first_unknown: adapter.unknown().first().cloned(),
         })

@@ -144,4 +144,4 @@ fn run<T: Number>(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests; // every level against the plain loops

@@ -183,4 +183,4 @@ impl<T> Picture<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests; // every level against the plain loops

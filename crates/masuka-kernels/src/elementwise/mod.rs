@@ -215,4 +215,4 @@ impl<T: Number> Work for GatedRow<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests; // every level against the plain loops

@@ -13,15 +13,17 @@ mod backward; // gradients of the input and of LoRA
 pub use backward::{LowRank, grad_input, grad_input_on, grad_weight, matmul};
 pub use epilogue::Gated;
 pub(crate) use epilogue::{Finish, Output};
+pub(crate) use panels::Transpose;
 pub(crate) use product::{Format, PANEL, Panels, Place, Strip, multiply};
 
+use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 
 use half::{bf16, f16};
 
 use crate::Simd;
-use crate::aligned::with_scratch;
+use crate::aligned::{Element, with_scratch};
 use crate::elementwise::Activation;
 use crate::rows::{Rows, RowsMut};
 use crate::vector::{self, Number};
@@ -50,6 +52,7 @@ impl WeightRows<'_> {
 
     /// Writes row `output` as `T`.
     pub(crate) fn read<T: Number>(&self, output: usize, numbers: &mut [T]) {
+        // Each part is as long as `numbers`.
         let part = output * numbers.len()..(output + 1) * numbers.len();
         match self {
             Self::Bf16(data) => convert(&data[part], numbers, |x| T::from_f32(x.to_f32())),
@@ -59,7 +62,13 @@ impl WeightRows<'_> {
     }
 }
 
-fn convert<A: Copy, B>(from: &[A], to: &mut [B], number: impl Fn(A) -> B) {
+fn convert<A: Element, B: Element>(from: &[A], to: &mut [B], number: impl Fn(A) -> B) {
+    if TypeId::of::<A>() == TypeId::of::<B>() {
+        assert_eq!(from.len(), to.len(), "numbers of a row");
+        // SAFETY: both are slices of the same type and length, and `to` is borrowed alone.
+        unsafe { to.as_mut_ptr().cast::<A>().copy_from_nonoverlapping(from.as_ptr(), to.len()) };
+        return;
+    }
     to.iter_mut().zip(from).for_each(|(to, from)| *to = number(*from));
 }
 
@@ -233,4 +242,4 @@ pub(crate) fn narrow<T: Number>(simd: Simd, x: Rows<'_, T>, lora: &Lora<'_, T>) 
 }
 
 #[cfg(test)]
-mod tests;
+mod tests; // every level against the plain loops

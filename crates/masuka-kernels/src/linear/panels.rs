@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use super::product::{PANEL, Panels};
 use super::tile::Floats;
+use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::rows::Rows;
 use crate::threads;
-use crate::vector::{Number, Product};
+use crate::vector::{self, Number, Product, Vectors, Work};
 
 type Unit<T> = <<T as Number>::Product as Product>::Unit;
 
@@ -33,15 +34,21 @@ impl<T: Number> Packed<T> {
     ) -> Self {
         let depth = in_features.div_ceil(group::<T>());
         let panels = out_features.div_ceil(PANEL);
+        let simd = Simd::active();
         let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
-        threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, words| {
-            with_scratch(in_features, |numbers: &mut [T]| {
+        threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, to| {
+            with_scratch(PANEL * depth, |rows: &mut [Unit<T>]| {
                 let outputs = PANEL.min(out_features - panel * PANEL);
-                for column in 0..outputs {
-                    row(panel * PANEL + column, numbers);
-                    let units = numbers.chunks(group::<T>()).map(T::Product::unit);
-                    words[column..].iter_mut().step_by(PANEL).zip(units).for_each(|(w, u)| *w = u);
+                for (column, words) in rows.chunks_exact_mut(depth.max(1)).enumerate() {
+                    let (numbers, rest) = numbers_of_mut::<T>(words).split_at_mut(in_features);
+                    if column < outputs {
+                        row(panel * PANEL + column, numbers);
+                    } else {
+                        numbers.fill(T::default());
+                    }
+                    rest.fill(T::default());
                 }
+                vector::run(simd, Transpose { rows, depth, to });
             });
         });
         Self { words, out_features, in_features }
@@ -79,6 +86,52 @@ fn numbers_of<T: Number>(unit: &Unit<T>) -> &[T] {
     const { assert!(size_of::<Unit<T>>() == size_of::<T>() * group::<T>()) };
     // SAFETY: a word is made of GROUP numbers, the first in its first bytes, and is aligned for them.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(unit).cast(), group::<T>()) }
+}
+
+/// The numbers of words.
+fn numbers_of_mut<T: Number>(words: &mut [Unit<T>]) -> &mut [T] {
+    const { assert!(size_of::<Unit<T>>() == size_of::<T>() * group::<T>()) };
+    let len = words.len() * group::<T>();
+    // SAFETY: a word is made of GROUP numbers and is aligned for them; any bits make a number and a word.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
+}
+
+/// `PANEL` rows of `depth` words of four bytes as one panel.
+pub(crate) struct Transpose<'a, W> {
+    pub rows: &'a [W],
+    pub depth: usize,
+    pub to: &'a mut [W],
+}
+
+impl<W> Work for Transpose<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        let Self { rows, depth, to } = self;
+        assert!(rows.len() == PANEL * depth && to.len() == PANEL * depth);
+        const { assert!(size_of::<W>() == size_of::<u32>()) };
+        let from = rows.as_ptr().cast::<u32>();
+        let to = to.as_mut_ptr().cast::<u32>();
+        let whole = depth / V::LANES * V::LANES;
+        for column in (0..PANEL).step_by(V::LANES) {
+            for word in (0..whole).step_by(V::LANES) {
+                // SAFETY: `LANES` rows from `column` hold `LANES` words from `word`, and the panel has their places.
+                unsafe {
+                    let from = from.add(column * depth + word);
+                    v.transpose(from, depth, to.add(word * PANEL + column), PANEL);
+                }
+            }
+        }
+        for column in 0..PANEL {
+            for word in whole..depth {
+                // SAFETY: as above.
+                unsafe {
+                    *to.add(word * PANEL + column) = *from.add(column * depth + word);
+                }
+            }
+        }
+    }
 }
 
 impl<T: Number> Panels<Floats<T>> for Packed<T> {

@@ -17,7 +17,7 @@ use std::ops::Range;
 use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::linear::{
-    Branch, Epilogue, Finish, Output, PANEL, Panels, Place, WeightRows, multiply, narrow,
+    Branch, Epilogue, Finish, Output, PANEL, Panels, Place, Transpose, WeightRows, multiply, narrow,
 };
 use crate::rows::{Rows, RowsMut};
 use crate::threads::{self, SharedPtr};
@@ -51,25 +51,28 @@ impl PackedInt8 {
         assert!(in_features <= MOST_IN_FEATURES, "{in_features} inputs");
         let depth = in_features.div_ceil(4);
         let panels = out_features.div_ceil(PANEL);
+        let simd = Simd::active();
         let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
         let (mut scales, mut sums) = (vec![0.0; out_features], vec![0; out_features]);
         let (to_scales, to_sums) = (SharedPtr::new(&mut scales), SharedPtr::new(&mut sums));
         threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, words| {
             let mut row = vec![0.0; in_features];
-            let mut bytes = vec![0; depth * 4];
-            for column in 0..PANEL.min(out_features - panel * PANEL) {
-                let output = panel * PANEL + column;
-                weight.read(output, &mut row);
-                let scale = quantize_weight_row(&row, &mut bytes);
-                // SAFETY: `output` is below `out_features`, and no other task has this panel.
-                unsafe {
-                    *to_scales.at(output) = scale;
-                    *to_sums.at(output) = bytes.iter().map(|q| i32::from(*q)).sum();
+            with_scratch(PANEL * depth, |rows: &mut [u32]| {
+                rows.fill(0);
+                let outputs = PANEL.min(out_features - panel * PANEL);
+                for (column, words) in rows.chunks_exact_mut(depth.max(1)).enumerate().take(outputs)
+                {
+                    let output = panel * PANEL + column;
+                    weight.read(output, &mut row);
+                    let (scale, sum) = quantize_weight_row(simd, &row, bytes_of(words));
+                    // SAFETY: `output` is below `out_features`, and no other task has this panel.
+                    unsafe {
+                        *to_scales.at(output) = scale;
+                        *to_sums.at(output) = sum;
+                    }
                 }
-                for (word, q) in words[column..].iter_mut().step_by(PANEL).zip(bytes.chunks(4)) {
-                    *word = u32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
-                }
-            }
+                vector::run(simd, Transpose { rows, depth, to: words });
+            });
         });
         Self { words, out_features, in_features, scales, sums }
     }
@@ -88,6 +91,12 @@ impl PackedInt8 {
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.words)
     }
+}
+
+/// The bytes of words.
+fn bytes_of(words: &mut [u32]) -> &mut [i8] {
+    // SAFETY: a word is four bytes, and any bits make a byte and a word.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 4) }
 }
 
 impl Panels<Bytes4> for PackedInt8 {
@@ -191,4 +200,4 @@ impl<'a> Work for Dequantize<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests; // every level against the plain loops

@@ -68,13 +68,30 @@ fn range<T: Number>(x: &[T]) -> (f32, f32, f32) {
     (low, high, poison.into_iter().sum())
 }
 
-/// Writes a row of W as bytes of -127 to 127 and returns the scale: w ≈ scale · q.
-pub(super) fn quantize_weight_row(row: &[f32], bytes: &mut [i8]) -> f32 {
-    let largest = row.iter().fold(0.0_f32, |largest, w| largest.max(w.abs()));
-    let scale = largest / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    bytes.iter_mut().zip(row).for_each(|(q, w)| *q = (w * inverse).round() as i8);
-    bytes[row.len()..].fill(0);
-    let is_finite = row.iter().all(|w| w.is_finite());
-    if is_finite { scale } else { f32::NAN }
+/// Writes a row of W as bytes of -127 to 127 and returns the scale, w ≈ scale · q, and the sum of the bytes. A row that
+/// holds NaN or an infinity gets the scale NaN.
+pub(super) fn quantize_weight_row(simd: Simd, row: &[f32], bytes: &mut [i8]) -> (f32, i32) {
+    vector::run(simd, QuantizeWeight { row, bytes })
+}
+
+struct QuantizeWeight<'a> {
+    row: &'a [f32],
+    bytes: &'a mut [i8],
+}
+
+impl Work for QuantizeWeight<'_> {
+    type Output = (f32, i32);
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, _: V) -> (f32, i32) {
+        let (low, high, poison) = range(self.row);
+        let scale = high.max(-low) / 127.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let (bytes, rest) = self.bytes.split_at_mut(self.row.len());
+        for (byte, w) in bytes.iter_mut().zip(self.row) {
+            *byte = (w * inverse + ROUNDER).to_bits() as i8;
+        }
+        rest.fill(0);
+        (scale + poison, bytes.iter().map(|q| i32::from(*q)).sum())
+    }
 }

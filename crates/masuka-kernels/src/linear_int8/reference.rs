@@ -22,7 +22,7 @@ pub(crate) fn rounded_weight(w: &Matrix) -> Matrix {
     by_rows(w, |row| {
         let step = row.iter().fold(0.0, |largest: f32, w| largest.max(w.abs())) / 127.0;
         let inverse = 1.0 / step;
-        row.iter().map(|w| f64::from(step) * f64::from((w * inverse).round())).collect()
+        row.iter().map(|w| f64::from(step) * f64::from((w * inverse).round_ties_even())).collect()
     })
 }
 

@@ -10,4 +10,4 @@ pub use group::{GroupMoments, GroupNormWeights, group_norm};
 pub use rows::{Affine, layer_norm, rms_norm};
 
 #[cfg(test)]
-mod tests;
+mod tests; // every level against the plain loops

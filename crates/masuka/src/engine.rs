@@ -36,6 +36,7 @@ pub struct Engine {
 
 /// Limits the computing threads of this process; to be called once, before anything computes.
 pub fn use_threads(count: usize) -> anyhow::Result<()> {
+    masuka_kernels::threads::set_count(count);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
     pool.build_global().context("cannot set the number of threads")
 }

@@ -6,8 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use masuka_diffusion::Result;
 use masuka_diffusion::observer::{StepObserver, Unobserved};
 use masuka_diffusion::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
-use masuka_diffusion::weights::Weights;
-use masuka_diffusion::weights::source::{SafetensorsFolder, TensorSource};
+use masuka_diffusion::weights::{Checkpoint, TensorSource, Weights};
 
 /// Bands of the fewest rows, whatever the picture.
 const NARROW: Tiling = Tiling::Bands { band_bytes: 0 };
@@ -19,7 +18,7 @@ fn repository() -> PathBuf {
 fn load(folder: &Path, dtype: DType) -> Result<AutoencoderKl> {
     let config = AutoencoderKlConfig::read(&folder.join("config.json"))?;
     let file = folder.join("diffusion_pytorch_model.safetensors");
-    let source = SafetensorsFolder::from_files(&file, std::slice::from_ref(&file))?;
+    let source = Checkpoint::from_files(&file, std::slice::from_ref(&file))?;
     let weights = Weights::new(Box::new(source), dtype, &Device::Cpu);
     let vae = AutoencoderKl::load(&weights, &config)?;
     weights.finish()?;
@@ -64,7 +63,7 @@ fn check_parity(name: &str, tiling: Tiling) -> Result<()> {
     let vae = load(&folder, DType::F32)?;
     for case in ["square", "odd"] {
         let file = folder.join(format!("io_{case}.safetensors"));
-        let io = SafetensorsFolder::from_files(&file, std::slice::from_ref(&file))?;
+        let io = Checkpoint::from_files(&file, std::slice::from_ref(&file))?;
         let io = |tensor: &str| io.load(tensor, DType::F32, &Device::Cpu);
 
         let moments = io("moments")?;

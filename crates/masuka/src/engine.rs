@@ -63,7 +63,7 @@ impl Engine {
             offload: compute.offload,
             available_bytes: Memory::detect().filter(|_| is_cpu).map(|m| m.available_bytes),
         };
-        let pipeline = FluxPipeline::load(flux_files(files)?, &options, observer)?;
+        let pipeline = FluxPipeline::load(flux_files(files), &options, observer)?;
         Ok(Self { pipeline })
     }
 
@@ -115,7 +115,7 @@ pub fn memory_by_mode(
         offload: Offload::Components,
         available_bytes: None,
     };
-    let pipeline = FluxPipeline::load(flux_files(files)?, &options, &Unobserved)?;
+    let pipeline = FluxPipeline::load(flux_files(files), &options, &Unobserved)?;
     let estimate = pipeline.estimate_memory(pipeline.defaults().size)?;
     let modes = [Offload::None, Offload::Components, Offload::Blocks];
     Ok(modes.map(|mode| (mode, estimate.peak(mode))).into())
@@ -129,10 +129,12 @@ pub fn open_for_training(files: &ModelFiles, device: DeviceKind) -> anyhow::Resu
         offload: Offload::None,
         available_bytes: None,
     };
-    Ok(FluxPipeline::open(flux_files(files)?, &options)?)
+    Ok(FluxPipeline::open(flux_files(files), &options)?)
 }
 
 /// The files in the terms of the pipelines.
-pub fn flux_files(files: &ModelFiles) -> masuka_diffusion::Result<FluxFiles> {
-    Ok(FluxFiles::folder(&files.model))
+pub fn flux_files(files: &ModelFiles) -> FluxFiles {
+    let ModelFiles { model, vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, base } =
+        files.clone();
+    FluxFiles { model, vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, base }
 }

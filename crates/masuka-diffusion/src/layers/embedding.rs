@@ -1,14 +1,15 @@
 //! Rows of a table by token id.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::weights::{LinearWeight, Weights};
 
 /// A table of embeddings.
 pub struct Embedding {
-    table: Tensor,
+    table: LinearWeight,
     channels: usize,
+    dtype: DType,
 }
 
 impl Embedding {
@@ -17,7 +18,8 @@ impl Embedding {
     /// # Errors
     /// When it is missing or has another shape.
     pub fn load(weights: &Weights, rows: usize, channels: usize) -> Result<Self> {
-        Ok(Self { table: weights.tensor("weight", &[rows, channels])?, channels })
+        let table = weights.linear_weight("weight", [rows, channels])?;
+        Ok(Self { table, channels, dtype: weights.dtype() })
     }
 
     /// The rows of `ids` (b, l) as (b, l, d).
@@ -26,7 +28,11 @@ impl Embedding {
     /// When an id is beyond the table.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let (b, l) = ids.dims2()?;
-        let rows = self.table.index_select(&ids.flatten_all()?, 0)?; // (b·l, d)
+        let ids = ids.flatten_all()?;
+        let rows = match &self.table {
+            LinearWeight::Dense(table) => table.index_select(&ids, 0)?,
+            LinearWeight::Quantized(table) => table.embedding(&ids)?.to_dtype(self.dtype)?,
+        }; // (b·l, d)
         Ok(rows.reshape((b, l, self.channels))?) // (b, l, d)
     }
 }

@@ -36,11 +36,11 @@ pub struct AutoencoderKlConfig {
     /// What is taken from a latent for the denoiser.
     #[serde(deserialize_with = "null_as_default")]
     pub shift_factor: f64,
-    act_fn: String,
-    down_block_types: Vec<String>,
-    up_block_types: Vec<String>,
-    latents_mean: Value,
-    latents_std: Value,
+    pub(super) act_fn: String,
+    pub(super) down_block_types: Vec<String>,
+    pub(super) up_block_types: Vec<String>,
+    pub(super) latents_mean: Value,
+    pub(super) latents_std: Value,
 }
 
 impl Default for AutoencoderKlConfig {
@@ -78,8 +78,26 @@ impl AutoencoderKlConfig {
             let message = format!("is no autoencoder configuration ({e}); copy it again");
             Error::model(path.display(), message)
         })?;
-        config.check().map_err(|message| Error::model(path.display(), message))?;
+        config.validate(&path.display().to_string())?;
         Ok(config)
+    }
+
+    /// The defaults, with `levels` levels of the supported kind.
+    pub(super) fn of_levels(levels: usize) -> Self {
+        let default = Self::default();
+        Self {
+            down_block_types: vec![default.down_block_types.concat(); levels],
+            up_block_types: vec![default.up_block_types.concat(); levels],
+            ..default
+        }
+    }
+
+    /// Refuses what is not supported; `file` is named in the error.
+    ///
+    /// # Errors
+    /// [`Error::Model`] with the field and its value.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        self.check().map_err(|message| Error::model(file, message))
     }
 
     /// Pixels of a picture along one side of a latent pixel.

@@ -1,6 +1,7 @@
 //! Autoencoders: pictures to latents and back.
 
 pub mod config; // sizes, from a component's `config.json`
+mod shapes; // sizes, from the shapes of a checkpoint's tensors
 pub mod autoencoder_kl; // the autoencoder of Stable Diffusion and FLUX, top to bottom
 mod encoder; // a picture to the moments of its latents
 mod decoder; // latents to a picture

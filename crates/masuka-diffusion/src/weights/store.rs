@@ -97,12 +97,21 @@ impl Weights {
     /// Bytes that everything below this view takes in memory.
     pub fn bytes(&self) -> u64 {
         let (source, dtype) = (&self.component.source, self.dtype());
+        self.names_below().map(|name| source.resident_bytes(&name, dtype)).sum()
+    }
+
+    /// Bytes that using any one tensor below this view takes beside that.
+    pub fn transient_bytes(&self) -> u64 {
+        let (source, dtype) = (&self.component.source, self.dtype());
+        self.names_below().map(|name| source.transient_bytes(&name, dtype)).max().unwrap_or(0)
+    }
+
+    fn names_below(&self) -> impl Iterator<Item = String> {
         let below = |name: &String| {
             let rest = name.strip_prefix(&self.prefix);
             self.prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with('.'))
         };
-        let names = source.names();
-        names.iter().filter(|name| below(name)).map(|name| source.resident_bytes(name, dtype)).sum()
+        self.component.source.names().into_iter().filter(below)
     }
 
     /// The tensor `name` in the component's dtype.
@@ -122,7 +131,8 @@ impl Weights {
         self.component.source.load(&name, dtype, self.device())
     }
 
-    /// The weight (out, in) of a linear layer, which may stay quantised.
+    /// The matrix (out, in) of a linear layer or (rows, d) of a table, which may stay quantised. This is the only door
+    /// for weights that may have another form in memory than numbers of the component's dtype.
     ///
     /// # Errors
     /// When it is missing or has another shape.
@@ -162,6 +172,7 @@ impl Weights {
         if let Some(first) = unknown.next() {
             let count = 1 + unknown.count();
             let file = source.location(&first);
+            let first = source.spelling(&first);
             return Err(Error::UnknownTensors { count, first, file });
         }
         Ok(ledger.slots.clone())
@@ -175,13 +186,9 @@ impl Weights {
     fn claim(&self, name: &str, shape: &[usize]) -> Result<String> {
         let name = self.full_name(name);
         let source = &self.component.source;
-        let file = source.location(&name);
-        let Some(found) = source.shape(&name) else {
-            return Err(Error::MissingTensor { tensor: name, file });
-        };
+        let found = source.shape(&name).ok_or_else(|| source.missing(&name))?;
         if found != shape {
-            let expected = shape.to_vec();
-            return Err(Error::TensorShape { tensor: name, file, expected, found });
+            return Err(source.misshapen(&name, shape));
         }
         self.component.ledger().used.insert(name.clone());
         Ok(name)

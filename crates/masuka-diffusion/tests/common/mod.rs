@@ -1,14 +1,15 @@
 //! What all parity tests share: fixtures, and the measure of agreement.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod checkpoints; // files written for a test
+pub mod flux; // the transformer with the inputs of a fixture
 pub mod starter; // the starter model, drawn with
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use masuka_diffusion::weights::Weights;
-use masuka_diffusion::weights::source::SafetensorsFolder;
+use masuka_diffusion::weights::{Checkpoint, Weights};
 
 /// A path below the repository's root.
 pub fn repo(path: &str) -> PathBuf {
@@ -27,7 +28,7 @@ pub fn weights(folder: &str, dtype: DType) -> Weights {
     let folder = repo(folder);
     let names = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
     let files: Vec<_> = names.iter().map(|n| folder.join(n)).filter(|p| p.exists()).collect();
-    let source = SafetensorsFolder::from_files(&folder, &files).expect("the fixture's weights");
+    let source = Checkpoint::from_files(&folder, &files).expect("the fixture's weights");
     Weights::new(Box::new(source), dtype, &Device::Cpu)
 }
 

@@ -1,73 +1,40 @@
 //! From files to components.
 
-use std::path::{Path, PathBuf};
-
-use serde::de::DeserializeOwned;
-
 use super::base_layers::FluxLayers;
 use super::encode_prompt::{PromptCache, Prompter, TextEncoders};
+use super::files::{FluxFiles, TokenizerOf};
 use super::{Defaults, FluxPipeline};
 use crate::adapters::Target;
 use crate::adapters::lora_formats::canonical_module;
-use crate::error::Result;
-use crate::files::read_json;
+use crate::error::{Error, Result};
 use crate::latents::LatentLayout;
 use crate::layers::Residency;
 use crate::pipelines::component::Component;
 use crate::pipelines::{LoadOptions, Offload};
-use crate::samplers::ScheduleConfig;
 use crate::text_encoders::{ClipTextConfig, ClipTextEncoder, T5Config, T5Encoder};
 use crate::tokenizers::PromptTokenizer;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
 use crate::vaes::{AutoencoderKl, AutoencoderKlConfig};
-use crate::weights::Weights;
-use crate::weights::source::SafetensorsFolder;
+use crate::weights::Part;
 
 /// The longest prompts that FLUX.1 was trained with, in T5 tokens: dev and schnell.
 const T5_LENGTHS: [usize; 2] = [512, 256];
 
-/// The files of a FLUX.1 model.
-#[derive(Debug, Clone)]
-pub struct FluxFiles {
-    root: PathBuf,
-}
-
-impl FluxFiles {
-    /// A folder in diffusers' layout.
-    pub fn folder(root: &Path) -> Self {
-        Self { root: root.to_owned() }
-    }
-
-    /// What messages call the model.
-    pub(super) fn name(&self) -> String {
-        self.root.display().to_string()
-    }
-
-    pub(super) fn config<T: DeserializeOwned>(&self, component: &str) -> Result<T> {
-        read_json(&self.root.join(component).join("config.json"), component)
-    }
-
-    pub(super) fn weights(&self, component: &str, options: &LoadOptions) -> Result<Weights> {
-        let source = SafetensorsFolder::open(&self.root.join(component))?;
-        Ok(Weights::new(Box::new(source), options.precision.dtype(), &options.device))
-    }
-}
-
 /// A pipeline whose components are known and not loaded yet.
 pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeline> {
-    let config: FluxConfig = files.config("transformer")?;
-    let vae: AutoencoderKlConfig = files.config("vae")?;
+    files.check()?;
+    let config: FluxConfig = files.config(Part::Transformer)?;
+    let vae: AutoencoderKlConfig = files.config(Part::Autoencoder)?;
     let layout = LatentLayout {
         channels: vae.latent_channels,
         spatial_factor: vae.spatial_factor(),
         temporal_factor: 1,
         patch: 2,
     };
-    let schedule: ScheduleConfig =
-        read_json(&files.root.join("scheduler/scheduler_config.json"), "scheduler")?;
-    schedule.validate("scheduler/scheduler_config.json")?;
-    let clip = PromptTokenizer::clip(&files.root.join("tokenizer"))?;
-    let t5 = PromptTokenizer::t5(&files.root.join("tokenizer_2"))?;
+    check_widths(&files, &config, &layout)?;
+    let schedule = files.schedule(config.guidance_embeds)?;
+    let clip = PromptTokenizer::clip(&files.tokenizer(TokenizerOf::Clip)?)?;
+    let t5 = PromptTokenizer::t5(&files.tokenizer(TokenizerOf::T5)?)?;
     let t5_length = T5_LENGTHS[usize::from(!config.guidance_embeds)].min(t5.model_max_length());
     let prompter = Prompter {
         clip_length: clip.model_max_length(),
@@ -93,16 +60,44 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
     })
 }
 
+/// Refuses parts that do not belong together.
+fn check_widths(files: &FluxFiles, config: &FluxConfig, layout: &LatentLayout) -> Result<()> {
+    let clip: ClipTextConfig = files.config(Part::TextEncoder)?;
+    let t5: T5Config = files.config(Part::TextEncoder2)?;
+    let token = layout.channels * layout.patch * layout.patch;
+    let pairs = [
+        ("packed latents of the autoencoder", token, "in_channels", config.in_channels),
+        ("packed latents of the autoencoder", token, "out_channels", config.out_channels()),
+        (
+            "vectors of CLIP",
+            clip.hidden_size,
+            "pooled_projection_dim",
+            config.pooled_projection_dim,
+        ),
+        ("tokens of T5", t5.d_model, "joint_attention_dim", config.joint_attention_dim),
+    ];
+    match pairs.iter().find(|(_, given, _, taken)| given != taken) {
+        None => Ok(()),
+        Some((what, given, field, taken)) => {
+            let message = format!(
+                "the {what} have {given} channels, the transformer's `{field}` is {taken}: the parts belong to \
+                 different models (FLUX.1 Fill, Canny and Depth, which take more channels, are not supported)"
+            );
+            Err(Error::model(files.model.display(), message))
+        }
+    }
+}
+
 fn text_encoders(files: FluxFiles, options: LoadOptions) -> Component<TextEncoders> {
     Component::new(move || {
-        let weights = files.weights("text_encoder", &options)?;
-        let config: ClipTextConfig = files.config("text_encoder")?;
+        let weights = files.weights(Part::TextEncoder, &options)?;
+        let config: ClipTextConfig = files.config(Part::TextEncoder)?;
         let clip = ClipTextEncoder::load(&weights, &config)?;
         let clip_adapters = weights.finish()?.into_iter().map(|(module, slot)| {
             (canonical_module(Target::TextEncoder, &module).to_owned(), slot)
         });
-        let weights = files.weights("text_encoder_2", &options)?;
-        let config: T5Config = files.config("text_encoder_2")?;
+        let weights = files.weights(Part::TextEncoder2, &options)?;
+        let config: T5Config = files.config(Part::TextEncoder2)?;
         let t5 = T5Encoder::load(&weights, &config)?;
         let adapters = [
             (Target::TextEncoder, clip_adapters.collect()),
@@ -122,7 +117,7 @@ fn transformer(
         Offload::None | Offload::Components => Residency::Resident,
     };
     Component::new(move || {
-        FluxTransformer::load(&files.weights("transformer", &options)?, &config, residency)
+        FluxTransformer::load(&files.weights(Part::Transformer, &options)?, &config, residency)
     })
 }
 
@@ -132,7 +127,7 @@ fn autoencoder(
     config: AutoencoderKlConfig,
 ) -> Component<AutoencoderKl> {
     Component::new(move || {
-        let weights = files.weights("vae", &options)?;
+        let weights = files.weights(Part::Autoencoder, &options)?;
         let vae = AutoencoderKl::load(&weights, &config)?;
         weights.finish()?;
         Ok(vae)

@@ -1,10 +1,11 @@
 //! What a generation takes, before any weight is read, and which memory mode would fit.
 
-use super::load::FluxFiles;
+use super::files::FluxFiles;
 use crate::error::{Error, Result};
 use crate::pipelines::{LoadOptions, Offload, PictureSize, Precision};
 use crate::transformers::flux::FluxConfig;
 use crate::vaes::{AutoencoderKlConfig, Tiling};
+use crate::weights::{Part, Weights};
 
 /// The process itself, tokenizers and the allocator's reserves.
 const BASE_BYTES: u64 = 128 << 20;
@@ -34,18 +35,22 @@ impl MemoryEstimate {
     /// # Errors
     /// When a checkpoint cannot be opened.
     pub(super) fn of(files: &FluxFiles, options: &LoadOptions, size: PictureSize) -> Result<Self> {
-        let weights = |component| -> Result<u64> { Ok(files.weights(component, options)?.bytes()) };
-        let config: FluxConfig = files.config("transformer")?;
-        let vae: AutoencoderKlConfig = files.config("vae")?;
-        let transformer = files.weights("transformer", options)?;
-        let (all, blocks) = (transformer.bytes(), transformer_blocks(&transformer, &config));
+        let weights = |part| -> Result<u64> {
+            let weights = files.weights(part, options)?;
+            Ok(weights.bytes() + weights.transient_bytes())
+        };
+        let config: FluxConfig = files.config(Part::Transformer)?;
+        let vae: AutoencoderKlConfig = files.config(Part::Autoencoder)?;
+        let transformer = files.weights(Part::Transformer, options)?;
+        let blocks = transformer_blocks(&transformer, &config);
+        let all = transformer.bytes() + transformer.transient_bytes();
         let dtype = options.precision.dtype();
         let decode = |tiling| vae.decode_peak_bytes(size.height, size.width, dtype, tiling) as u64;
         Ok(Self {
-            text_encoders: weights("text_encoder")? + weights("text_encoder_2")?,
+            text_encoders: weights(Part::TextEncoder)? + weights(Part::TextEncoder2)?,
             transformer: all,
             transformer_streamed: all - blocks.sum + blocks.largest,
-            vae: weights("vae")?,
+            vae: weights(Part::Autoencoder)?,
             denoise_activations: denoise_activations(&config, options.precision, size),
             decode_activations: decode(Tiling::Whole),
             decode_activations_in_bands: decode(Tiling::BANDS),
@@ -113,7 +118,7 @@ struct BlockBytes {
     largest: u64,
 }
 
-fn transformer_blocks(weights: &crate::weights::Weights, config: &FluxConfig) -> BlockBytes {
+fn transformer_blocks(weights: &Weights, config: &FluxConfig) -> BlockBytes {
     let stacks = [
         ("transformer_blocks", config.num_layers),
         ("single_transformer_blocks", config.num_single_layers),

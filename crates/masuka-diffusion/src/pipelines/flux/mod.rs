@@ -4,6 +4,7 @@ mod encode_prompt; // prompt → tokens → conditioning
 mod prepare_latents; // seed → noise
 mod denoise; // noise → latents
 mod decode_latents; // latents → picture
+mod files; // which file gives which part
 mod load; // files → components
 mod memory; // what it all takes
 mod base_layers; // what adapters need to know of the weights
@@ -29,7 +30,7 @@ use base_layers::FluxLayers;
 use encode_prompt::{EncodedPrompt, PromptCache, PromptPair, Prompter, TextEncoders};
 
 pub use encode_prompt::PromptTokens;
-pub use load::FluxFiles;
+pub use files::FluxFiles;
 pub use memory::MemoryEstimate;
 
 /// What a model suggests where a user says nothing.

@@ -1,8 +1,11 @@
 //! The sizes of a FLUX transformer, by the names of diffusers' `config.json`.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::files::read_json;
 
 /// Sizes of a FLUX transformer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,6 +47,16 @@ fn flux_axes() -> Vec<usize> {
 }
 
 impl FluxConfig {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or describes a transformer that is not supported.
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_json(path, "a FLUX transformer configuration")?;
+        config.validate(&path.display().to_string())?;
+        Ok(config)
+    }
+
     /// Width of the residual stream.
     pub fn hidden_size(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim

@@ -5,6 +5,7 @@
 
 mod blocks; // double- and single-stream blocks
 mod config; // sizes
+mod shapes; // sizes, from the shapes of a checkpoint's tensors
 mod embeddings; // time, guidance and pooled prompt as one vector
 mod positions; // rotary tables over (picture, row, column)
 

@@ -4,6 +4,8 @@
 //! in our (diffusers') names, and what of them belongs to each: all, some rows, or the two halves the other way round.
 
 pub mod flux_bfl; // the FLUX.1 transformer, as Black Forest Labs name it
+pub mod autoencoder_bfl; // the autoencoder, as Black Forest Labs and Stability name it
+pub mod t5_llama_cpp; // T5 in GGUF, as llama.cpp names it
 
 use std::ops::Range;
 

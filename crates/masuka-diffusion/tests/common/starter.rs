@@ -1,10 +1,12 @@
 //! The starter model, drawn with.
 
 use candle_core::Device;
+use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
 use masuka_diffusion::pipelines::{
-    GenerateRequest, GeneratedPicture, LoadOptions, Offload, Precision,
+    GenerateRequest, GeneratedPicture, Guidance, LoadOptions, Offload, PictureSize, Precision,
+    SamplerName,
 };
 
 /// The starter model.
@@ -12,6 +14,27 @@ pub fn load(precision: Precision, offload: Offload) -> FluxPipeline {
     let files = FluxFiles::folder(&super::repo("models/starter"));
     let options = LoadOptions { device: Device::Cpu, precision, offload, available_bytes: None };
     FluxPipeline::load(files, &options, &Unobserved).expect("the starter model loads")
+}
+
+/// A model of other files, in f32 and all in memory.
+pub fn load_files(files: FluxFiles) -> FluxPipeline {
+    let (precision, offload) = (Precision::F32, Offload::None);
+    let options = LoadOptions { device: Device::Cpu, precision, offload, available_bytes: None };
+    FluxPipeline::load(files, &options, &Unobserved).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A small picture of an apple.
+pub fn draw_four_steps(pipeline: &mut FluxPipeline) -> Vec<f32> {
+    let request = GenerateRequest {
+        prompt: "red apple".to_owned(),
+        guidance: Guidance { embedded: 3.5, negative: None },
+        steps: 4,
+        sampler: SamplerName::Euler,
+        size: PictureSize { width: 64, height: 64 },
+        seed: Seed::new(7).expect("a seed"),
+        num_images: 1,
+    };
+    draw(pipeline, &request)
 }
 
 /// The pictures of `request`, one after the other, as floats.

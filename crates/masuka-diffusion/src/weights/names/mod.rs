@@ -72,13 +72,14 @@ pub enum Take {
 }
 
 impl Take {
-    /// The rows that are taken of `rows`.
+    /// The rows that are taken of `rows`, in this order.
     pub fn ranges(self, rows: usize) -> Vec<Range<usize>> {
-        match self {
-            Self::Whole | Self::Pointwise => vec![0..rows],
-            Self::Rows { first, last, of } => vec![rows * first / of..rows * last / of],
-            Self::SwappedHalves => vec![rows / 2..rows, 0..rows / 2],
-        }
+        let (first, second) = match self {
+            Self::Whole | Self::Pointwise => (0..rows, None),
+            Self::Rows { first, last, of } => (rows * first / of..rows * last / of, None),
+            Self::SwappedHalves => (rows / 2..rows, Some(0..rows / 2)),
+        };
+        std::iter::once(first).chain(second).collect()
     }
 
     /// The shape of what is taken of a tensor of shape `stored`.
@@ -232,7 +233,7 @@ mod tests {
         let q = Translated { name: "b.7.q.weight".into(), take: take(0, 1) };
         let k = Translated { name: "b.7.k.weight".into(), take: take(1, 3) };
         assert_eq!(TABLE.translate("a.7.qk.weight", 0), [q, k]);
-        assert_eq!(take(1, 3).ranges(9), [3..9]);
+        assert_eq!(take(1, 3).ranges(9).first(), Some(&(3..9)));
         assert_eq!(take(1, 3).shape(&[9, 5]), [6, 5]);
         assert_eq!(take(1, 3).stored_shape(&[6, 5]), [9, 5]);
     }

@@ -112,7 +112,7 @@ fn a_tensor_is_named_as_its_file_spells_it() {
     let short = load_changed(|tensors| drop(tensors.insert(qkv.to_owned(), zeros(&[144, 40]))));
     assert_says(short, &[qkv, "[144, 40], expected [144, 48]", "flux.safetensors"]);
     let extra = load_changed(|tensors| {
-        drop(tensors.insert("double_blocks.0.odd.weight".to_owned(), zeros(&[2])))
+        drop(tensors.insert("double_blocks.0.odd.weight".to_owned(), zeros(&[2])));
     });
     assert_says(extra, &["1 tensors in", "`double_blocks.0.odd.weight`", "flux.safetensors"]);
 }

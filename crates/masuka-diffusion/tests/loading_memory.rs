@@ -97,7 +97,7 @@ fn write_zeros(path: &Path, config: &FluxConfig, dtype: &str, size: usize) {
     let head = config.attention_head_dim;
     for i in 0..config.num_layers {
         let mut add = |name: &str, shape: Vec<usize>| {
-            layers.push((format!("transformer_blocks.{i}.{name}"), shape))
+            layers.push((format!("transformer_blocks.{i}.{name}"), shape));
         };
         for (norm, mlp) in [("norm1", "ff"), ("norm1_context", "ff_context")] {
             add(&format!("{norm}.linear"), vec![6 * d, d]);
@@ -122,7 +122,7 @@ fn write_zeros(path: &Path, config: &FluxConfig, dtype: &str, size: usize) {
     }
     for i in 0..config.num_single_layers {
         let mut add = |name: &str, shape: Vec<usize>| {
-            layers.push((format!("single_transformer_blocks.{i}.{name}"), shape))
+            layers.push((format!("single_transformer_blocks.{i}.{name}"), shape));
         };
         add("norm.linear", vec![3 * d, d]);
         add("proj_mlp", vec![4 * d, d]);

@@ -89,7 +89,7 @@ impl SafetensorsFile {
         };
         let is_marker =
             name.strip_suffix(SCALED_FP8).is_some_and(|p| p.is_empty() || p.ends_with('.'));
-        is_marker || SCALES.iter().chain(&MARKS).any(|end| belongs_to_weight(end))
+        is_marker || SCALES.iter().chain(&MARKS).any(belongs_to_weight)
     }
 
     /// The tensor `name` as it lies in the file, if it is there.

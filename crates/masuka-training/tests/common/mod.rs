@@ -8,8 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use masuka_diffusion::conditioning::Conditioning;
 use masuka_diffusion::layers::Residency;
 use masuka_diffusion::transformers::flux::FluxTransformer;
-use masuka_diffusion::weights::Weights;
-use masuka_diffusion::weights::source::SafetensorsFolder;
+use masuka_diffusion::weights::{Checkpoint, Weights};
 use masuka_training::adapter::{AdapterSize, Targets, TrainedAdapter};
 use masuka_training::gradients::Batch;
 
@@ -27,7 +26,7 @@ pub fn tensors(path: &Path) -> HashMap<String, Tensor> {
 /// The transformer of `folder` in f32.
 pub fn transformer(folder: &Path) -> FluxTransformer {
     let file = folder.join("diffusion_pytorch_model.safetensors");
-    let source = SafetensorsFolder::from_files(folder, &[file]).expect("the fixture's weights");
+    let source = Checkpoint::from_files(folder, &[file]).expect("the fixture's weights");
     let weights = Weights::new(Box::new(source), DType::F32, &Device::Cpu);
     let config = std::fs::read(folder.join("config.json")).expect("the fixture's configuration");
     let config = serde_json::from_slice(&config).expect("valid JSON");

@@ -7,8 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
-use masuka_diffusion::weights::Weights;
-use masuka_diffusion::weights::source::{SafetensorsFolder, TensorSource};
+use masuka_diffusion::weights::{Checkpoint, TensorSource, Weights};
 
 use super::{Run, repository};
 
@@ -38,7 +37,7 @@ fn load(
 ) -> Result<(AutoencoderKl, Tensor), Box<dyn Error>> {
     let open = |name: &str| {
         let file = folder.join(name);
-        SafetensorsFolder::from_files(&file, std::slice::from_ref(&file))
+        Checkpoint::from_files(&file, std::slice::from_ref(&file))
     };
     let config = AutoencoderKlConfig::read(&folder.join("config.json"))?;
     let source = open("diffusion_pytorch_model.safetensors")?;

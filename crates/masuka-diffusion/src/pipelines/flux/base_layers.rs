@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::load::FluxFiles;
+use super::files::FluxFiles;
 use crate::adapters::lora_formats::{canonical_module, is_adaptable};
 use crate::adapters::{BaseLayer, BaseLayers, Host, Target};
 use crate::error::{Error, Result};
 use crate::pipelines::LoadOptions;
-use crate::weights::{LinearWeight, Weights};
+use crate::weights::{LinearWeight, Part, Weights};
 
 const TARGETS: [Target; 3] = [Target::Transformer, Target::TextEncoder, Target::TextEncoder2];
 
@@ -28,7 +28,7 @@ impl FluxLayers {
     /// Reads the headers of `files`.
     pub(super) fn new(files: &FluxFiles, options: &LoadOptions) -> Result<Self> {
         let component = |target: Target| {
-            let weights = files.weights(target.component(), options)?;
+            let weights = files.weights(part(target), options)?;
             let layers = weights.matrices().into_iter().filter_map(|(name, shape)| {
                 let canonical = canonical_module(target, &name).to_owned();
                 is_adaptable(target, &canonical).then_some((canonical, (name, shape)))
@@ -52,6 +52,15 @@ impl FluxLayers {
             name: &self.name,
             base: self,
         }
+    }
+}
+
+/// The part of the model that `target` is.
+fn part(target: Target) -> Part {
+    match target {
+        Target::Transformer => Part::Transformer,
+        Target::TextEncoder => Part::TextEncoder,
+        Target::TextEncoder2 => Part::TextEncoder2,
     }
 }
 

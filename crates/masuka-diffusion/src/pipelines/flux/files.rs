@@ -52,6 +52,11 @@ impl FluxFiles {
         Self { model: root.to_owned(), ..Self::default() }
     }
 
+    /// What messages call the model.
+    pub(super) fn name(&self) -> String {
+        self.model.display().to_string()
+    }
+
     /// Refuses folders of other pipelines.
     pub(super) fn check(&self) -> Result<()> {
         self.roots()

@@ -34,7 +34,7 @@ async fn enter_one(
     source: &str,
     files: &ModelFiles,
 ) -> anyhow::Result<()> {
-    let facts = describe(engine::flux_files(files)?)
+    let facts = describe(engine::flux_files(files))
         .with_context(|| format!("base model `{source}` cannot be used"))?;
     let source = match Path::new(source).canonicalize() {
         Ok(path) => path.display().to_string(),
@@ -47,7 +47,7 @@ async fn enter_one(
 
 /// The files that a base model's row means on this machine.
 pub fn files_of(model: &base_model::Model, environment: &Environment) -> anyhow::Result<FluxFiles> {
-    Ok(engine::flux_files(&find(&model.source, environment)?)?)
+    Ok(engine::flux_files(&find(&model.source, environment)?))
 }
 
 fn find(source: &str, environment: &Environment) -> anyhow::Result<ModelFiles> {

@@ -52,7 +52,7 @@ fn training(folder: &Path, name: &str, steps: usize) -> Training {
         ..Recipe::default_for(pipeline.config(), 64)
     };
     recipe.size.rank = 4;
-    recipe.schedule.warmup_steps = steps.min(2);
+    recipe.schedule.warmup_steps = 2.min(steps - 1);
     Training {
         dataset: dataset(folder),
         output: folder.join(format!("{name}.safetensors")),

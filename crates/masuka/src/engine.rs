@@ -10,13 +10,12 @@ use masuka_diffusion::pipelines::flux::{Defaults, FluxFiles, FluxPipeline};
 use masuka_diffusion::pipelines::{
     GenerateRequest, GeneratedPicture, GenerationReport, LoadOptions, Offload, Precision,
 };
+use masuka_kernels::{Level, Simd, set_level_limit, threads};
 
 use crate::cli::LoraArg;
+use crate::environment::Environment;
 use crate::machine::Memory;
 use crate::models::ModelFiles;
-
-/// Which code does the processor's arithmetic, for `masuka doctor`.
-pub const CPU_KERNELS: &str = "candle";
 
 /// Where and how a model computes.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +35,22 @@ pub struct Engine {
 
 /// Limits the computing threads of this process; to be called once, before anything computes.
 pub fn use_threads(count: usize) -> anyhow::Result<()> {
-    masuka_kernels::threads::set_count(count);
+    threads::set_count(count);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
     pool.build_global().context("cannot set the number of threads")
+}
+
+/// Keeps the processor to the level of instructions that the environment permits; to be called before a model is loaded.
+pub fn use_level(environment: &Environment) -> anyhow::Result<()> {
+    if let Some(name) = &environment.cpu_level {
+        set_level_limit(name.parse().context("MASUKA_CPU_LEVEL")?);
+    }
+    Ok(())
+}
+
+/// The level of instructions that the processor's kernels use.
+pub fn level() -> Level {
+    Simd::active().level()
 }
 
 /// The precision for a device where the user names none.

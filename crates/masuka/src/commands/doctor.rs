@@ -54,6 +54,7 @@ impl Findings {
         problems.extend(broken.filter_map(|(_, usable)| usable.clone().err()));
         let data_dir = environment.data_dir();
         problems.extend(check_data_dir(&data_dir).err());
+        problems.extend(engine::use_level(environment).err().map(|error| format!("{error:#}")));
         let device_in_use = device_in_use(environment, &mut problems);
         let model = model_in_use(environment, &mut problems);
         Self {
@@ -86,7 +87,7 @@ impl Findings {
                 "model": self.processor.model,
                 "features": self.processor.features,
                 "threads": self.processor.threads,
-                "kernels": engine::CPU_KERNELS,
+                "level": engine::level().name(),
                 "level_limit": self.cpu_level,
             },
             "memory": self.memory.map(|memory| json!({
@@ -109,10 +110,9 @@ impl Findings {
         println!("masuka      {}", env!("CARGO_PKG_VERSION"));
         println!("processor   {model}, {threads} threads");
         println!("features    {}", features.join(" "));
-        println!("kernels     {}", engine::CPU_KERNELS);
-        if let Some(level) = &self.cpu_level {
-            println!("            limited to {level} by MASUKA_CPU_LEVEL");
-        }
+        let limit = self.cpu_level.as_ref();
+        let limit = limit.map(|level| format!(", limited to {level} by MASUKA_CPU_LEVEL"));
+        println!("kernels     {}{}", engine::level(), limit.unwrap_or_default());
         match self.memory {
             Some(Memory { total_bytes, available_bytes }) => {
                 println!("memory      {}, {} available", gib(total_bytes), gib(available_bytes));

@@ -40,16 +40,25 @@ fn a_starter_model_that_is_being_unpacked_is_no_problem() {
 }
 
 #[test]
+fn doctor_tells_the_level_that_the_kernels_are_kept_to() {
+    let json = Desk::new().with("MASUKA_CPU_LEVEL", "portable").ok(&["doctor", "--json"]).json();
+    let lowest = if cfg!(target_arch = "aarch64") { "neon" } else { "portable" };
+    assert_eq!(json["processor"]["level_limit"], "portable");
+    assert_eq!(json["processor"]["level"], lowest);
+}
+
+#[test]
 fn doctor_says_what_is_wrong_and_fails() {
     let desk = Desk::new()
         .with("MASUKA_DEVICE", "tpu")
         .with("MASUKA_BASE_MODEL", "gone")
+        .with("MASUKA_CPU_LEVEL", "sse9")
         .with("MASUKA_DATA_DIR", "/proc/none");
     let run = desk.run(&["doctor", "--json"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("error: 3 problems found"), "{}", run.stderr);
+    assert!(run.stderr.contains("error: 4 problems found"), "{}", run.stderr);
     let problems = run.json()["problems"].to_string();
-    for part in ["MASUKA_DEVICE", "MASUKA_BASE_MODEL", "set MASUKA_DATA_DIR"] {
+    for part in ["MASUKA_DEVICE", "MASUKA_BASE_MODEL", "MASUKA_CPU_LEVEL", "set MASUKA_DATA_DIR"] {
         assert!(problems.contains(part), "{part}: {problems}");
     }
 }

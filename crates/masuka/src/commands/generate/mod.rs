@@ -33,6 +33,7 @@ pub fn run(args: &GenerateArgs, environment: &Environment) -> anyhow::Result<()>
     wishes.check_early()?;
     let targets = Targets::new(args.output.as_deref(), wishes.num_images)?;
     let compute = choose_compute(args, &wishes, environment)?;
+    engine::use_level(environment)?;
     let files = ModelFiles::choose(&args.model, environment)?;
     if let Some(count) = args.compute.threads {
         engine::use_threads(count.into())?;

@@ -20,6 +20,7 @@ const SERVER_GONE: i32 = 3;
 pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
     let environment = environment.with_data_dir(args.data_dir.as_deref());
     logging::start(&environment)?;
+    engine::use_level(&environment)?;
     if let Some(count) = args.compute.threads {
         engine::use_threads(count.into())?;
     }

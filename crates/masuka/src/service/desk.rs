@@ -92,7 +92,7 @@ impl EngineDesk for Desk {
             "processor": model,
             "features": features,
             "threads": threads,
-            "kernels": engine::CPU_KERNELS,
+            "kernels": engine::level().name(),
             "devices": devices.map(DeviceKind::name).collect::<Vec<_>>(),
             "memory": Memory::detect().map(|memory| json!({
                 "total_bytes": memory.total_bytes,

@@ -34,6 +34,7 @@ pub fn run(args: &TrainArgs, environment: &Environment) -> anyhow::Result<()> {
     let output = output(args)?;
     let device_kind = choose_device(args, environment)?;
     let files = ModelFiles::choose(&args.model, environment)?;
+    engine::use_level(environment)?;
     if let Some(count) = args.threads {
         engine::use_threads(count.into())?;
     }

@@ -21,7 +21,7 @@ test *filter:
 
 # kill -9 at random for 100 rounds, and workers that stand still beyond their lease; about half an hour
 test-faults rounds="100":
-    MASUKA_FAULT_ROUNDS={{ rounds }} cargo test --locked --package masuka --test service faults
+    MASUKA_FAULT_ROUNDS={{ rounds }} cargo test --locked --package masuka --test service faults -- --include-ignored
 
 # The storage's tests on a PostgreSQL of their own
 test-postgres:

@@ -20,8 +20,50 @@ pub trait EngineDesk: Send + Sync {
     /// Why it cannot be used, for people.
     fn examine_lora(&self, file: &Path, model: &base_model::Model) -> Result<LoraFacts, String>;
 
+    /// A picture that is to be trained on, whatever its file is called.
+    ///
+    /// # Errors
+    /// Why it cannot be used, as a verb phrase.
+    fn examine_picture(&self, file: &Path) -> Result<PictureFacts, String>;
+
+    /// The size at which each of `pictures` would be trained.
+    fn buckets(&self, sizes: &TrainingSizes, pictures: &[PictureSize]) -> Vec<Option<PictureSize>>;
+
     /// Devices, memory and kernels of this machine.
     fn machine(&self) -> serde_json::Value;
+}
+
+/// A picture that can be trained on.
+#[derive(Debug, Clone)]
+pub struct PictureFacts {
+    /// Its size, upright.
+    pub size: PictureSize,
+    /// The same for pictures of equal pixels.
+    pub pixel_hash: String,
+    /// The usual ending of its file: `png`, `jpg` or `webp`.
+    pub extension: &'static str,
+    /// The picture as PNG, if its own file is not upright and opaque.
+    pub upright: Option<Vec<u8>>,
+    /// The picture in small, as JPEG.
+    pub thumbnail: Vec<u8>,
+}
+
+/// The size of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PictureSize {
+    /// Pixels from left to right.
+    pub width: u64,
+    /// Pixels from top to bottom.
+    pub height: u64,
+}
+
+/// What the sizes of a training follow from.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingSizes {
+    /// The side of a square picture.
+    pub resolution: u64,
+    /// The pixels of which sides are multiples.
+    pub multiple: u64,
 }
 
 /// How a prompt is split.

@@ -46,5 +46,6 @@ async fn slow(app: &App) -> masuka_storage::Result<()> {
     processes.forget_dead().await?;
     app.storage.generations().erase_deleted(app.storage.blobs()).await?;
     app.storage.lora_models().erase_deleted(app.storage.blobs()).await?;
+    app.storage.datasets().erase_deleted(app.storage.blobs()).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ mod handlers; // one file a subject
 mod views; // the JSON shapes
 mod resolve; // a request's values, checked and completed
 mod extract; // bodies, with our own errors
+mod dataset_intake; // pictures and captions as they arrive, loose or in zips
 mod error; // what can go wrong, as HTTP: the only place
 pub mod desk; // questions that only the engine can answer
 mod app; // what all handlers share

@@ -16,7 +16,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::{App, ServerOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::handlers::{
-    archive, base_models, files, generations, models, progress, queue, service, session,
+    archive, base_models, dataset_images, datasets, files, generations, models, progress, queue,
+    service, session,
 };
 use crate::{guard, telemetry};
 
@@ -51,6 +52,14 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(models::import_model))
         .routes(routes!(models::get_model, models::update_model, models::delete_model))
         .routes(routes!(base_models::list_base_models))
+        // Datasets
+        .routes(routes!(datasets::create_dataset))
+        .routes(routes!(datasets::list_datasets))
+        .routes(routes!(datasets::get_dataset, datasets::delete_dataset))
+        .routes(routes!(dataset_images::upload))
+        .routes(routes!(dataset_images::list_images))
+        .routes(routes!(dataset_images::update_image, dataset_images::delete_image))
+        .routes(routes!(dataset_images::caption_images))
         // Queue
         .routes(routes!(queue::get_queue))
         .routes(routes!(queue::pause_queue))

@@ -14,6 +14,7 @@ pub mod processes; // servers and workers, and which of them live
 pub mod generations; // pictures as users asked for them
 pub mod base_models; // installed base models
 pub mod lora_models; // imported and trained LoRA
+pub mod datasets; // pictures and captions to train on
 pub mod blobs; // files: local folder or S3
 pub mod bus; // signals between processes: lossy, at once
 mod storage; // all of it behind one door

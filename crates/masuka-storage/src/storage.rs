@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::blobs::{BlobKey, Blobs, UrlSigner};
 use crate::config::{BlobConfig, StorageConfig};
 use crate::database::Database;
+use crate::datasets::Datasets;
 use crate::error::{Error, Result};
 use crate::generations::Generations;
 use crate::lora_models::LoraModels;
@@ -71,6 +72,11 @@ impl Storage {
     /// The LoRA.
     pub fn lora_models(&self) -> LoraModels {
         LoraModels::new(self.database.clone())
+    }
+
+    /// The data sets.
+    pub fn datasets(&self) -> Datasets {
+        Datasets::new(self.database.clone())
     }
 
     /// A file of this machine with the content of `key`: the blob itself where blobs are local files.

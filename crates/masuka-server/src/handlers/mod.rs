@@ -5,6 +5,8 @@ pub(crate) mod archive; // many pictures in one download
 pub(crate) mod progress; // streams
 pub(crate) mod models; // LoRA
 pub(crate) mod base_models; // base models
+pub(crate) mod datasets; // pictures to train on, in sets
+pub(crate) mod dataset_images; // one by one
 pub(crate) mod queue; // the queue
 #[expect(unused_qualifications, reason = "the description of its query is written out by utoipa")]
 pub(crate) mod files; // signed downloads

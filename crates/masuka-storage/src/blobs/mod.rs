@@ -134,6 +134,17 @@ impl Blobs {
             .collect()
     }
 
+    /// Deletes one file; it is no error if it is not there.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn delete(&self, key: &BlobKey) -> Result<()> {
+        match self.store.delete(&key.path()).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Deletes every file below `folder`; it is no error if there is none.
     ///
     /// # Errors
@@ -141,10 +152,7 @@ impl Blobs {
     pub async fn delete_all(&self, folder: &BlobKey) -> Result<usize> {
         let keys = self.list(folder).await?;
         for (key, _) in &keys {
-            match self.store.delete(&key.path()).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.delete(key).await?;
         }
         // What a process that was killed had not renamed yet is in no list.
         if let Some(folder) = self.local_path(folder)

@@ -7,3 +7,5 @@ pub mod generation; // what was asked for
 pub mod output; // published pictures
 pub mod base_model; // installed base models
 pub mod lora_model; // LoRA
+pub mod dataset; // pictures to train on
+pub mod dataset_image; // one of them

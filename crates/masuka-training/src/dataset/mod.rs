@@ -3,6 +3,7 @@
 mod picture; // a file becomes pixels: orientation, transparency, size
 mod buckets; // sizes of about equal area, by shape
 mod order; // which pictures make up which batch
+mod intake; // pictures that are handed in, looked at once
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 pub use buckets::{Bucket, Buckets};
+pub use intake::{Examined, examine};
 pub use order::BatchOrder;
 pub use picture::Pixels;
 

@@ -6,17 +6,62 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use super::Bucket;
 use crate::error::Result;
 
 /// The longest side that is accepted, in pixels.
 const MAX_SIDE: u32 = 16_384;
+/// The largest area: what a small file may unpack to stays below 1 GiB, even with 8 bytes a pixel.
+const MAX_PIXELS: u64 = 1 << 27;
 
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pixels(RgbImage);
+
+/// A picture with what is known of its file.
+pub(super) struct Decoded {
+    /// Upright and opaque.
+    pub(super) pixels: RgbImage,
+    pub(super) format: ImageFormat,
+    /// Whether the file itself is upright and opaque.
+    pub(super) as_in_file: bool,
+}
+
+/// Decodes the file at `path`, whose content counts and not its name.
+///
+/// # Errors
+/// Why it cannot be used, as a verb phrase.
+pub(super) fn decode(path: &Path) -> Result<Decoded, String> {
+    let mut file = File::open(path).map_err(|e| format!("cannot be opened: {e}"))?;
+    let mut start = [0; 1];
+    if file.read(&mut start).map_err(|e| format!("cannot be read: {e}"))? == 0 {
+        return Err("is empty".to_owned());
+    }
+    file.seek(SeekFrom::Start(0)).map_err(|e| format!("cannot be read: {e}"))?;
+    let mut reader = ImageReader::new(BufReader::new(file))
+        .with_guessed_format()
+        .map_err(|e| format!("cannot be read: {e}"))?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    reader.limits(limits);
+    let damaged = |e: image::ImageError| format!("is no picture that can be decoded: {e}");
+    let format = reader.format().ok_or("is no picture that can be decoded: unknown format")?;
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        let limit = MAX_PIXELS >> 20;
+        return Err(format!("has {width}×{height} pixels, more than {limit} Mi; scale it down"));
+    }
+    let orientation = decoder.orientation().map_err(damaged)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    let as_in_file = orientation == Orientation::NoTransforms && !image.color().has_alpha();
+    Ok(Decoded { pixels: on_white(image), format, as_in_file })
+}
 
 impl Pixels {
     /// Decodes the file at `path`, whose content counts and not its name.
@@ -24,25 +69,7 @@ impl Pixels {
     /// # Errors
     /// Why it cannot be used, as a verb phrase.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let mut file = File::open(path).map_err(|e| format!("cannot be opened: {e}"))?;
-        let mut start = [0; 1];
-        if file.read(&mut start).map_err(|e| format!("cannot be read: {e}"))? == 0 {
-            return Err("is empty".to_owned());
-        }
-        file.seek(SeekFrom::Start(0)).map_err(|e| format!("cannot be read: {e}"))?;
-        let mut reader = ImageReader::new(BufReader::new(file))
-            .with_guessed_format()
-            .map_err(|e| format!("cannot be read: {e}"))?;
-        let mut limits = image::Limits::default();
-        limits.max_image_width = Some(MAX_SIDE);
-        limits.max_image_height = Some(MAX_SIDE);
-        reader.limits(limits);
-        let damaged = |e: image::ImageError| format!("is no picture that can be decoded: {e}");
-        let mut decoder = reader.into_decoder().map_err(damaged)?;
-        let orientation = decoder.orientation().map_err(damaged)?;
-        let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-        image.apply_orientation(orientation);
-        Ok(Self(on_white(&image)))
+        Ok(Self(decode(path)?.pixels))
     }
 
     /// Pixels from left to right.
@@ -85,11 +112,11 @@ impl Pixels {
 }
 
 /// The picture without transparency.
-fn on_white(image: &DynamicImage) -> RgbImage {
+fn on_white(image: DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
-        return image.to_rgb8();
+        return image.into_rgb8();
     }
-    let rgba = image.to_rgba8();
+    let rgba = image.into_rgba8();
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());
     for (from, to) in rgba.pixels().zip(rgb.pixels_mut()) {
         let [r, g, b, alpha] = from.0.map(u32::from);
@@ -153,5 +180,8 @@ mod tests {
         check(b"", "is empty");
         check(b"hello", "is no picture that can be decoded");
         check(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is no picture that can be decoded");
+        // A header that promises 16,000×16,000 pixels, and no pixel.
+        let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x3e\x80\0\0\x3e\x80\x08\x02\0\0\0\xce\x1c\x48\x89\0\0\0\0IDAT....";
+        check(bomb, "has 16000×16000 pixels, more than 128 Mi; scale it down");
     }
 }

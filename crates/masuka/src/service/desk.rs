@@ -11,8 +11,12 @@ use masuka_diffusion::pipelines::flux::FluxPipeline;
 use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
 use masuka_diffusion::tokenizers::TokenizedPrompt;
 use masuka_diffusion::weights::summary::CheckpointSummary;
-use masuka_server::desk::{EngineDesk, LoraFacts, TensorCounts, TokenCount, TokenCounts};
+use masuka_server::desk::{
+    EngineDesk, LoraFacts, PictureFacts, PictureSize, TensorCounts, TokenCount, TokenCounts,
+    TrainingSizes,
+};
 use masuka_storage::entities::base_model;
+use masuka_training::dataset::{self, Buckets};
 use serde_json::json;
 
 use super::registry;
@@ -83,6 +87,28 @@ impl EngineDesk for Desk {
             },
             first_unknown: adapter.unknown().first().cloned(),
         })
+    }
+
+    fn examine_picture(&self, file: &Path) -> Result<PictureFacts, String> {
+        let examined = dataset::examine(file)?;
+        let (width, height) = (examined.width as u64, examined.height as u64);
+        Ok(PictureFacts {
+            size: PictureSize { width, height },
+            pixel_hash: examined.pixel_hash,
+            extension: examined.extension,
+            upright: examined.upright,
+            thumbnail: examined.thumbnail,
+        })
+    }
+
+    fn buckets(&self, sizes: &TrainingSizes, pictures: &[PictureSize]) -> Vec<Option<PictureSize>> {
+        let buckets = Buckets::new(sizes.resolution as usize, sizes.multiple as usize);
+        let nearest = |picture: &PictureSize| {
+            let bucket = buckets.nearest(picture.width as usize, picture.height as usize)?;
+            let (width, height) = (bucket.width as u64, bucket.height as u64);
+            Some(PictureSize { width, height })
+        };
+        pictures.iter().map(nearest).collect()
     }
 
     fn machine(&self) -> serde_json::Value {

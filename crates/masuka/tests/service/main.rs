@@ -7,3 +7,5 @@ mod faults; // kill -9, anywhere, anytime
 mod refusals; // what is not accepted, and how that is said
 mod streams; // Server-Sent Events
 mod models; // LoRA
+mod form; // uploads as browsers send them
+mod datasets; // pictures to train on

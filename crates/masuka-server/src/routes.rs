@@ -5,7 +5,6 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
@@ -16,8 +15,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::{App, ServerOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::handlers::{
-    archive, base_models, dataset_images, datasets, files, generations, models, progress, queue,
-    service, session,
+    archive, base_models, dataset_images, datasets, files, generations, models, page, progress,
+    queue, service, session,
 };
 use crate::{guard, telemetry};
 
@@ -86,8 +85,7 @@ pub(crate) fn router(app: App) -> Router {
     let cors = cors(&app.options);
     let inner = router
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .route("/", get(service::welcome))
-        .fallback(service::unknown_path)
+        .fallback(page::serve)
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::disable()) // each extractor has its own
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))

@@ -36,6 +36,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say what this machine and this build can do, and what is wrong
     Doctor(DoctorArgs),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi,
 }
 
 /// `masuka generate`

@@ -12,3 +12,4 @@ pub(crate) mod queue; // the queue
 pub(crate) mod files; // signed downloads
 pub(crate) mod session; // the key as a cookie
 pub(crate) mod service; // health, metrics, the machine
+pub(crate) mod page; // the web page, and what is nowhere

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use masuka_storage::base_models;
 use masuka_storage::blobs::BlobKey;
 use serde::{Deserialize, Serialize};
@@ -178,16 +178,4 @@ pub(crate) async fn metrics(State(app): State<App>) -> ApiResult<Response> {
     gauge("masuka_worker_job_seconds", "Time that these jobs took.", sum("job_seconds"));
     app.metrics.write(&mut text);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
-}
-
-/// What stands at the root of a server without a page.
-pub(crate) async fn welcome() -> Html<&'static str> {
-    Html(
-        "<!doctype html><meta charset=utf-8><title>MASUKA</title><p>MASUKA is running. <a href=/docs/>API</a></p>",
-    )
-}
-
-/// Nothing is here.
-pub(crate) async fn unknown_path(uri: Uri) -> ApiError {
-    ApiError::not_found("unknown_path", format!("there is nothing at `{}`; see /docs", uri.path()))
 }

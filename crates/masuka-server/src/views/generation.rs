@@ -120,7 +120,7 @@ pub(crate) struct GenerationView {
     prompt: String,
     negative_prompt: Option<String>,
     /// Every resolved value, and the storage keys of the pictures.
-    #[schema(value_type = Object)]
+    #[schema(value_type = ParametersView)]
     parameters: Json,
     /// Download URLs of the pictures, valid for at least an hour.
     output_paths: Vec<String>,
@@ -143,6 +143,43 @@ pub(crate) struct GenerationView {
     priority: i64,
     /// How many workers died of it.
     attempts: i64,
+}
+
+/// Every resolved value of a request.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only describes to OpenAPI what the stored request becomes")]
+pub(crate) struct ParametersView {
+    pub prompt: String,
+    pub negative_prompt: Option<String>,
+    pub true_cfg_scale: f64,
+    pub sampler: String,
+    pub loras: Vec<LoraChoiceView>,
+    pub num_images: u64,
+    pub num_inference_steps: u64,
+    pub guidance_scale: f64,
+    pub width: u64,
+    pub height: u64,
+    pub seed: u64,
+    pub base_model: String,
+    /// Extras of the base model's family.
+    #[schema(value_type = Object)]
+    pub config: Json,
+    /// The first LoRA, as the original named it.
+    #[schema(required = false)]
+    pub model_id: Option<String>,
+    /// Of the first LoRA.
+    #[schema(required = false)]
+    pub lora_weight: Option<f64>,
+    /// Storage keys of the pictures.
+    pub output_paths: Vec<String>,
+}
+
+/// A LoRA of a request.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only describes to OpenAPI what the stored request becomes")]
+pub(crate) struct LoraChoiceView {
+    pub model_id: String,
+    pub weight: f64,
 }
 
 /// Tokens of a prompt.

@@ -20,6 +20,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Worker(args) => worker::run(args, &environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args, &environment),
+        Command::Openapi => print_json(&masuka_server::open_api()),
     }
 }
 

@@ -9,3 +9,4 @@ mod streams; // Server-Sent Events
 mod models; // LoRA
 mod form; // uploads as browsers send them
 mod datasets; // pictures to train on
+mod page; // the web page, and the document its client is made from

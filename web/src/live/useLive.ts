@@ -1,0 +1,93 @@
+// The state of the server as it changes: steps at once, everything else by reading the changed job again.
+
+import { defineStore } from 'pinia'
+import { reactive, ref } from 'vue'
+
+import type { Progress } from '@/api/client'
+import { dropJobs, fetchJob, keepJob, keys, queryClient } from '@/api/queries'
+
+import { connect } from './connect'
+import type { LiveMessage, ServerEvent } from './messages'
+
+/** Changes that come together are read together. */
+const GATHER_MS = 60
+/** A loss shorter than this is no news. */
+const NOTICE_AFTER_MS = 1500
+
+type Stage = { name: string; progress: Progress | null }
+
+export const useLive = defineStore('live', () => {
+  const stages = reactive(new Map<string, Stage>())
+  const connected = ref(false)
+  const isLost = ref(false)
+  const changed = new Set<string>()
+  let gathering: ReturnType<typeof setTimeout> | undefined
+  let noticing: ReturnType<typeof setTimeout> | undefined
+  let wasLost = false
+  let leave: (() => void) | null = null
+
+  function setConnected(next: boolean): void {
+    connected.value = next
+    clearTimeout(noticing)
+    if (!next) {
+      wasLost = true
+      noticing = setTimeout(() => (isLost.value = true), NOTICE_AFTER_MS)
+      return
+    }
+    isLost.value = false
+    if (wasLost) void queryClient.invalidateQueries()
+    wasLost = false
+  }
+
+  async function readChanged(): Promise<void> {
+    const ids = [...changed]
+    changed.clear()
+    void queryClient.invalidateQueries({ queryKey: keys.queue })
+    void queryClient.invalidateQueries({ queryKey: keys.active })
+    await Promise.all(ids.map((id) => fetchJob(id).then((job) => { keepJob(job) }, () => undefined)))
+    ids.forEach((id) => void queryClient.invalidateQueries({ queryKey: keys.log(id) }))
+  }
+
+  function noteChange(id: string): void {
+    changed.add(id)
+    clearTimeout(gathering)
+    gathering = setTimeout(() => void readChanged(), GATHER_MS)
+  }
+
+  function hear({ job_id, event, details }: ServerEvent): void {
+    const known = stages.get(job_id)
+    switch (event) {
+      case 'step':
+        stages.set(job_id, { name: 'denoise', progress: details as unknown as Progress })
+        break
+      case 'stage':
+        stages.set(job_id, { name: String(details.stage), progress: known?.progress ?? null })
+        break
+      case 'deleted':
+        stages.delete(job_id)
+        dropJobs([job_id])
+        noteChange(job_id)
+        break
+      default:
+        if (event !== 'processing') stages.delete(job_id)
+        noteChange(job_id)
+    }
+  }
+
+  function receive(message: LiveMessage): void {
+    if (message.kind === 'state') setConnected(message.connected)
+    else hear(message.event)
+  }
+
+  /** Joins the stream, once. */
+  function start(): void {
+    leave ??= connect(receive)
+  }
+
+  function stop(): void {
+    leave?.()
+    leave = null
+  }
+
+  return { stages, connected, isLost, start, stop, receive }
+})

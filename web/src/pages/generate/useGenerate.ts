@@ -1,0 +1,61 @@
+// The Generate page: sends the draft, and keeps one of the recent jobs in view.
+
+import { useQuery } from '@tanstack/vue-query'
+import { computed, ref, watchEffect } from 'vue'
+
+import { ask, client, Refusal, type Generation } from '@/api/client'
+import { fetchJob, fetchRecent, keepJob, keys } from '@/api/queries'
+import { useBases } from '@/composables/useModels'
+import { requestOf, useDraft } from '@/stores/draft'
+import { useToasts } from '@/stores/toasts'
+
+export function useGenerate() {
+  const store = useDraft()
+  const toasts = useToasts()
+  const bases = useBases()
+  const recent = useQuery({ queryKey: keys.recent, queryFn: fetchRecent })
+
+  const base = computed(() => {
+    const all = bases.data.value ?? []
+    return all.find((model) => model.id === store.draft.base) ?? all.find((model) => model.is_default) ?? all[0]
+  })
+  watchEffect(() => {
+    if (base.value) store.useBase(base.value)
+  })
+
+  const jobs = computed(() => recent.data.value ?? [])
+  const selectedId = ref<string | null>(null)
+  const selected = computed(() => jobs.value.find((job) => job.id === selectedId.value) ?? jobs.value[0])
+
+  const isSending = ref(false)
+  const refusal = ref<Refusal | null>(null)
+
+  async function submit(): Promise<void> {
+    if (isSending.value || store.draft.prompt.trim() === '') return
+    isSending.value = true
+    refusal.value = null
+    try {
+      const created = await ask(client.POST('/api/generate/image', { body: requestOf(store.draft) }))
+      keepJob(await fetchJob(created.job_id))
+      selectedId.value = created.job_id
+    } catch (error) {
+      if (error instanceof Refusal && error.status === 422) refusal.value = error
+      else toasts.fail(error)
+    } finally {
+      isSending.value = false
+    }
+  }
+
+  /** The neighbour in the strip; the strip runs from new to old. */
+  function browse(direction: 1 | -1): void {
+    const at = jobs.value.findIndex((job) => job.id === selected.value?.id)
+    const next = jobs.value[at + direction]
+    if (next) selectedId.value = next.id
+  }
+
+  function select(job: Generation): void {
+    selectedId.value = job.id
+  }
+
+  return { base, bases, recent, jobs, selected, select, browse, submit, isSending, refusal }
+}

@@ -1,0 +1,50 @@
+import { createRouter, createWebHistory } from 'vue-router'
+
+import { text } from './text'
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    title: string
+  }
+}
+
+export const router = createRouter({
+  history: createWebHistory(),
+  routes: [
+    {
+      path: '/',
+      name: 'generate',
+      meta: { title: text.nav.generate },
+      component: () => import('./pages/generate/GeneratePage.vue'),
+    },
+    {
+      path: '/gallery/:id?',
+      name: 'gallery',
+      meta: { title: text.nav.gallery },
+      component: () => import('./pages/gallery/GalleryPage.vue'),
+    },
+    {
+      path: '/models',
+      name: 'models',
+      meta: { title: text.nav.models },
+      component: () => import('./pages/models/ModelsPage.vue'),
+    },
+    {
+      path: '/system',
+      name: 'system',
+      meta: { title: text.nav.system },
+      component: () => import('./pages/system/SystemPage.vue'),
+    },
+    {
+      path: '/login',
+      name: 'login',
+      meta: { title: text.login.title },
+      component: () => import('./pages/login/LoginPage.vue'),
+    },
+    { path: '/:rest(.*)*', redirect: '/' },
+  ],
+})
+
+router.afterEach((to) => {
+  document.title = `${to.meta.title} · ${text.name}`
+})

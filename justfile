@@ -11,8 +11,20 @@ check:
 studio *arguments:
     ./studio {{ arguments }}
 
+# * Build the web page into web/dist, from where cargo takes it
+build-web:
+    scripts/build-web
+
+# The web page in development, over a server at MASUKA_SERVER (http://127.0.0.1:8000)
+dev-web: build-web
+    npm --prefix web run dev
+
+# Write down the HTTP interface, from which the page's client is made
+openapi:
+    cargo run --quiet --locked --package masuka -- openapi > web/openapi.json
+
 # Build the release binary: target/release/masuka
-build:
+build: build-web
     cargo build --release --locked --package masuka
 
 # Run the tests, all or those of a filter

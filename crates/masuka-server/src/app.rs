@@ -8,7 +8,7 @@ use axum::http::header::HOST;
 use axum::http::request::Parts;
 use masuka_storage::Storage;
 use masuka_storage::blobs::{BlobKey, UrlSigner};
-use masuka_storage::bus::Bus;
+use masuka_storage::bus::{Bus, Signal};
 use masuka_storage::generations::GroupCommit;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -59,6 +59,13 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Turns true when the server is about to end: streams end then.
     pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Tells every page that something which is no job has changed: `queue`, `models`.
+    pub(crate) fn tell_changed(&self, what: &str) {
+        self.bus.publish(&Signal::Changed { what: what.to_owned() });
+    }
 }
 
 impl std::ops::Deref for App {

@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Event(Arc<job_event::Model>),
     /// A step of a running job.
     Step(Arc<Step>),
+    /// Something that is no job is not as it was: its kind.
+    Changed(Arc<str>),
 }
 
 /// A step of a running job.
@@ -40,6 +42,7 @@ impl Message {
         match self {
             Self::Event(event) => &event.job_id,
             Self::Step(step) => &step.job_id,
+            Self::Changed(_) => "",
         }
     }
 }
@@ -79,6 +82,10 @@ pub(crate) async fn run(app: App) {
             signal = signals.recv() => match signal {
                 Ok(Signal::Step { job_id, progress, .. }) => {
                     drop(app.events.sender.send(Message::Step(Arc::new(Step { job_id, progress }))));
+                    false
+                }
+                Ok(Signal::Changed { what }) => {
+                    drop(app.events.sender.send(Message::Changed(what.into())));
                     false
                 }
                 Ok(Signal::Events) | Err(RecvError::Lagged(_)) => true,

@@ -27,6 +27,11 @@ pub enum Signal {
     },
     /// There are new rows in `job_events`.
     Events,
+    /// Something that is no job is not as it was.
+    Changed {
+        /// Its kind, such as `queue` or `models`.
+        what: String,
+    },
     /// A step is done.
     Step {
         /// The job.

@@ -89,7 +89,9 @@ pub(crate) async fn update_model(
         return Err(ApiError::invalid("name", "name is empty"));
     }
     let change = Description { name, trigger_word, notes };
-    Ok(Json(ModelView::new(app.storage.lora_models().describe(&id, change).await?, &links)?))
+    let model = app.storage.lora_models().describe(&id, change).await?;
+    app.tell_changed("models");
+    Ok(Json(ModelView::new(model, &links)?))
 }
 
 /// Delete a LoRA
@@ -104,6 +106,7 @@ pub(crate) async fn update_model(
 )]
 pub(crate) async fn delete_model(State(app): State<App>, Id(id): Id) -> ApiResult<StatusCode> {
     app.storage.lora_models().delete(&id).await?;
+    app.tell_changed("models");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -142,6 +145,7 @@ pub(crate) async fn import_model(
     let tensors = facts.tensors;
     let model =
         app.storage.lora_models().enter(upload.into_row(id, &key, &base_model, facts)).await?;
+    app.tell_changed("models");
     let model = ModelView::new(model, &links)?;
     Ok((StatusCode::CREATED, Json(ImportedView { model, tensors })))
 }

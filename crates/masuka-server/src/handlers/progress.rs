@@ -170,6 +170,7 @@ impl JobListener {
                     .set_numbers(serde_json::from_value(step.progress.clone()).unwrap_or_default());
                 self.send(None).await
             }
+            Ok(Message::Changed(_)) => Ok(()),
             Err(RecvError::Lagged(_)) => self.catch_up().await,
             Err(RecvError::Closed) => Err(Ended),
         }
@@ -252,6 +253,14 @@ impl AllListener {
                     job_id: step.job_id.clone(),
                     event: "step".into(),
                     details: step.progress.clone(),
+                };
+                send(&self.sender, None, &event).await
+            }
+            Ok(Message::Changed(what)) => {
+                let event = ServerEvent {
+                    job_id: String::new(),
+                    event: what.to_string(),
+                    details: Json::Null,
                 };
                 send(&self.sender, None, &event).await
             }

@@ -45,6 +45,7 @@ pub(crate) async fn get_queue(State(app): State<App>) -> ApiResult<Json<QueueVie
 )]
 pub(crate) async fn pause_queue(State(app): State<App>) -> ApiResult<StatusCode> {
     app.storage.queue().pause().await?;
+    app.tell_changed("queue");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -59,6 +60,7 @@ pub(crate) async fn pause_queue(State(app): State<App>) -> ApiResult<StatusCode>
 pub(crate) async fn resume_queue(State(app): State<App>) -> ApiResult<StatusCode> {
     app.storage.queue().resume().await?;
     app.bus.publish(&Signal::JobQueued);
+    app.tell_changed("queue");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -80,6 +82,7 @@ pub(crate) async fn update_job(
 ) -> ApiResult<StatusCode> {
     let priority = resolve::priority(Some(patch.priority))?;
     app.storage.queue().set_priority(&id, priority).await?;
+    app.tell_changed("queue");
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -108,6 +108,7 @@ pub(crate) struct ImagesQuery {
 
 /// A picture of a data set.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DatasetImageView)] // generations have pictures too
 pub(crate) struct ImageView {
     id: String,
     file: String,

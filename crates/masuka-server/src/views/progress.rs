@@ -53,8 +53,10 @@ impl ProgressMessage {
 /// A message of `/api/events`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ServerEvent {
+    /// Empty where it is about no job.
     pub job_id: String,
-    /// pending, processing, stage, step, completed, failed, cancelled, favorite, deleted or restored.
+    /// pending, processing, stage, step, completed, failed, cancelled, favorite, deleted or restored; queue or models
+    /// where these have changed.
     pub event: String,
     /// What belongs to it.
     #[schema(value_type = Object)]

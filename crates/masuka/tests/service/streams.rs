@@ -108,3 +108,12 @@ fn streams_end_when_the_server_does() {
     assert_eq!(app.stop(), Some(0));
     assert_eq!(statuses(&reader.join().unwrap()), ["pending"]);
 }
+
+#[test]
+fn every_page_hears_that_the_queue_or_a_model_has_changed() {
+    let app = TestApp::with_flags(&["--no-worker"]);
+    let stream = Request::new("GET", "/api/events").open(app.address).expect("an answer");
+    app.post("/api/queue/pause", &json!({}));
+    let heard = read(stream, |data| data["event"] == "queue");
+    assert_eq!(heard.last().expect("one").1["job_id"], "");
+}

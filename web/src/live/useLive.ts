@@ -55,6 +55,11 @@ export const useLive = defineStore('live', () => {
   }
 
   function hear({ job_id, event, details }: ServerEvent): void {
+    if (job_id === '') {
+      void queryClient.invalidateQueries({ queryKey: [event] })
+      if (event === 'queue') void queryClient.invalidateQueries({ queryKey: keys.active })
+      return
+    }
     const known = stages.get(job_id)
     switch (event) {
       case 'step':

@@ -24,6 +24,18 @@ export const router = createRouter({
       component: () => import('./pages/gallery/GalleryPage.vue'),
     },
     {
+      path: '/train',
+      name: 'train',
+      meta: { title: text.nav.train },
+      component: () => import('./pages/train/TrainPage.vue'),
+    },
+    {
+      path: '/train/datasets/:id',
+      name: 'dataset',
+      meta: { title: text.datasets.title },
+      component: () => import('./pages/datasets/DatasetPage.vue'),
+    },
+    {
       path: '/models',
       name: 'models',
       meta: { title: text.nav.models },

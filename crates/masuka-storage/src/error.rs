@@ -52,6 +52,19 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// A file elsewhere that cannot be had.
+    #[error("`{url}` cannot be downloaded: {reason}")]
+    Download {
+        /// Where it is.
+        url: String,
+        /// What its server answers, if it answers.
+        status: Option<u16>,
+        /// The reason, with the remedy where there is one.
+        reason: String,
+    },
+    /// Whoever watches asked to stop.
+    #[error("stopped")]
+    Stopped,
     /// The configuration contradicts itself or lacks something.
     #[error("{0}")]
     Config(String),
@@ -74,6 +87,11 @@ impl Error {
     /// A stored value of kind `what` that cannot be read any more.
     pub fn corrupt(what: &'static str, reason: impl ToString) -> Self {
         Self::Corrupt { what, reason: reason.to_string() }
+    }
+
+    /// A file at `url` that cannot be had.
+    pub fn download(url: impl ToString, reason: impl ToString) -> Self {
+        Self::Download { url: url.to_string(), status: None, reason: reason.to_string() }
     }
 
     /// An id that is not known.

@@ -16,6 +16,8 @@ pub mod base_models; // installed base models
 pub mod lora_models; // imported and trained LoRA
 pub mod datasets; // pictures and captions to train on
 pub mod blobs; // files: local folder or S3
+pub mod downloads; // files from elsewhere: resumed, capped, checked
+pub mod disk; // how much room there is
 pub mod bus; // signals between processes: lossy, at once
 mod storage; // all of it behind one door
 

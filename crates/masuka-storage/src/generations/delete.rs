@@ -1,7 +1,7 @@
 //! Deleted generations are gone for every reader at once, can be brought back for a while, and are then erased: files
 //! first, rows last, so that an erasure that was cut short is finished by the next.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Statement};
 use serde_json::json;
 
 use super::Generations;
@@ -30,7 +30,7 @@ impl Generations {
         };
         let sql =
             "UPDATE generations SET deleted_at_ms = NOW_MS WHERE id = $1 AND deleted_at_ms IS NULL";
-        self.mark(id, sql, "deleted").await?;
+        self.mark(id, self.database.statement(sql, [id.into()]), "deleted").await?;
         Ok(running)
     }
 
@@ -40,13 +40,14 @@ impl Generations {
     /// [`Error::NotFound`] when it was never there or the time is over, or the database refuses.
     pub async fn restore(&self, id: &str) -> Result<()> {
         let sql = "UPDATE generations SET deleted_at_ms = NULL \
-                   WHERE id = $1 AND deleted_at_ms > NOW_MS - 30000";
-        self.mark(id, sql, "restored").await
+                   WHERE id = $1 AND deleted_at_ms > NOW_MS - $2";
+        let statement = self.database.statement(sql, [id.into(), RESTORE_WITHIN_MS.into()]);
+        self.mark(id, statement, "restored").await
     }
 
-    async fn mark(&self, id: &str, sql: &str, kind: &str) -> Result<()> {
+    async fn mark(&self, id: &str, change: Statement, kind: &str) -> Result<()> {
         let transaction = self.database.begin().await?;
-        let changed = transaction.execute_raw(self.database.statement(sql, [id.into()])).await?;
+        let changed = transaction.execute_raw(change).await?;
         if changed.rows_affected() == 0 {
             return Err(Error::not_found("job", id));
         }

@@ -3,3 +3,5 @@
 mod store; // a storage of its own for each test
 mod queue; // who gets which job, when, and whose word counts
 mod generations; // what users see of their pictures
+mod elsewhere; // a server of files
+mod downloads; // files from elsewhere

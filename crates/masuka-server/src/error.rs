@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use masuka_storage::Error as StorageError;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// After how many seconds a client may try again when the queue is full.
 const RETRY_AFTER_SECONDS: &str = "10";
@@ -43,6 +43,18 @@ pub(crate) struct ErrorDetail {
     /// The field at fault.
     #[schema(example = "width")]
     field: Option<String>,
+}
+
+/// The refusals that every route may answer with, for the OpenAPI document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only describes errors to OpenAPI")]
+pub(crate) enum Refusals {
+    /// Refused; the message says what to change.
+    #[response(status = "4XX")]
+    Client(ErrorBody),
+    /// Not at the moment, or not at all; the message says why.
+    #[response(status = "5XX")]
+    Server(ErrorBody),
 }
 
 impl ApiError {
@@ -98,6 +110,11 @@ impl ApiError {
         Self { field: Some(field.to_owned()), ..error }
     }
 
+    /// 501: known, but this installation cannot do it.
+    pub(crate) fn not_implemented(code: &'static str, message: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, code, message)
+    }
+
     /// 503: not at the moment.
     pub(crate) fn unavailable(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
@@ -135,7 +152,11 @@ impl From<StorageError> for ApiError {
                 let message = "the database or the storage does not answer; see GET /ready and the server's log";
                 Self::unavailable(message)
             }
-            StorageError::Corrupt { .. } | StorageError::Config(_) => {
+            StorageError::Download { .. } => {
+                let error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "download_failed", message);
+                Self { field: Some("url".into()), ..error }
+            }
+            StorageError::Corrupt { .. } | StorageError::Config(_) | StorageError::Stopped => {
                 tracing::error!("{message}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::Body;
 
 const MAX_JOBS: usize = 1000;
@@ -41,8 +41,7 @@ type Zip = ([(HeaderName, &'static str); 2], ResponseBody);
     post, path = "/api/generate/archive", tag = "pictures", request_body = ArchiveBody,
     responses(
         (status = 200, description = "The zip", body = Vec<u8>, content_type = "application/zip"),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn archive(

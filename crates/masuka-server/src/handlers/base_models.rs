@@ -5,7 +5,7 @@ use axum::extract::State;
 use masuka_storage::base_models;
 
 use crate::app::App;
-use crate::error::{ApiResult, ErrorBody};
+use crate::error::{ApiResult, Refusals};
 use crate::views::model::BaseModelView;
 
 /// List base models
@@ -13,7 +13,7 @@ use crate::views::model::BaseModelView;
     get, path = "/api/models/base", tag = "models",
     responses(
         (status = 200, description = "The base models", body = Vec<BaseModelView>),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn list_base_models(

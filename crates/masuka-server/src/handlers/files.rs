@@ -11,7 +11,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::app::App;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::Query;
 use crate::times;
 
@@ -35,8 +35,7 @@ pub(crate) struct Signature {
     responses(
         (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, description = "The part", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = "4XX", description = "Forged, expired or gone", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn download(

@@ -11,14 +11,15 @@ use futures_util::stream::{BoxStream, poll_fn};
 use masuka_storage::entities::job_event;
 use masuka_storage::events;
 use masuka_storage::queue::JobStatus;
+use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::App;
-use crate::error::{ApiResult, ErrorBody};
-use crate::event_pump::Message;
+use crate::error::{ApiResult, Refusals};
+use crate::event_pump::{Message, Step};
 use crate::extract::Id;
 use crate::views::generation::{ProgressNumbers, progress_numbers};
 use crate::views::progress::{ProgressMessage, ServerEvent};
@@ -40,8 +41,7 @@ type EventStream = Sse<KeepAliveStream<BoxStream<'static, Result<Event, Infallib
     params(("id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "Messages", body = ProgressMessage, content_type = "text/event-stream"),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn stream_job(
@@ -54,8 +54,13 @@ pub(crate) async fn stream_job(
     let state = current_state(&app, &id).await?;
     let (sender, receiver) = mpsc::channel(BUFFER);
     let since = last_event_id(&headers);
-    let listener = JobListener { app, state, seen: since.unwrap_or(newest), sender };
-    tokio::spawn(listener.run(messages, since.is_some(), newest));
+    let seen = since.unwrap_or(newest);
+    let mut listener = Listener { app, telling: state, seen, sender };
+    tokio::spawn(async move {
+        if listener.greet(since.is_some(), newest).await.is_ok() {
+            listener.run(messages).await;
+        }
+    });
     Ok(stream(receiver))
 }
 
@@ -66,8 +71,7 @@ pub(crate) async fn stream_job(
     get, path = "/api/events", tag = "progress",
     responses(
         (status = 200, description = "Messages", body = ServerEvent, content_type = "text/event-stream"),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn stream_events(
@@ -78,7 +82,12 @@ pub(crate) async fn stream_events(
     let newest = events::latest_id(app.storage.database()).await?;
     let (sender, receiver) = mpsc::channel(BUFFER);
     let seen = last_event_id(&headers).unwrap_or(newest);
-    tokio::spawn(AllListener { app, seen, sender }.run(messages));
+    let mut listener = Listener { app, telling: Everything::default(), seen, sender };
+    tokio::spawn(async move {
+        if listener.catch_up().await.is_ok() {
+            listener.run(messages).await;
+        }
+    });
     Ok(stream(receiver))
 }
 
@@ -121,33 +130,37 @@ fn is_final(status: &str) -> bool {
 /// Why a stream ends: the client has gone, the state is final, or the server closes.
 struct Ended;
 
-/// Watches one job for one client.
-struct JobListener {
+/// What one client is told.
+trait Telling: Send {
+    /// The `data:` of its messages.
+    type Data: Serialize + Send + Sync;
+
+    /// The job that is watched, or all.
+    fn job_id(&self) -> Option<&str>;
+
+    /// The message of an event, and whether it is the last.
+    fn event(&mut self, event: &job_event::Model) -> (&Self::Data, bool);
+
+    /// The message of a step.
+    fn step(&mut self, step: &Step) -> &Self::Data;
+
+    /// The message of a change that is no job's, if it is of interest.
+    fn change(&mut self, _what: &str) -> Option<&Self::Data> {
+        None
+    }
+}
+
+/// Hears what happens and tells one client of it, each event once and in order.
+struct Listener<T> {
     app: App,
-    state: ProgressMessage,
+    telling: T,
+    /// The last event that was told.
     seen: i64,
     sender: mpsc::Sender<Event>,
 }
 
-impl JobListener {
-    async fn run(mut self, mut messages: Receiver<Message>, resumes: bool, newest: i64) {
-        if resumes {
-            let numbers = self.state.numbers();
-            self.state.set_numbers(ProgressNumbers {
-                percent: 0.0,
-                step: 0,
-                image: 0,
-                ..numbers.clone()
-            });
-            if self.catch_up().await.is_err() {
-                return;
-            }
-            self.state.set_numbers(numbers);
-        }
-        let id = self.seen.max(newest);
-        if self.send(Some(id)).await.is_err() || is_final(&self.state.status) {
-            return;
-        }
+impl<T: Telling> Listener<T> {
+    async fn run(mut self, mut messages: Receiver<Message>) {
         let mut closing = self.app.closing.clone();
         loop {
             let sent = tokio::select! {
@@ -162,15 +175,15 @@ impl JobListener {
     }
 
     async fn hear(&mut self, message: Result<Message, RecvError>) -> Result<(), Ended> {
+        let concerns = |job_id: &str| self.telling.job_id().is_none_or(|mine| mine == job_id);
         match message {
-            Ok(message) if message.job_id() != self.state.job_id => Ok(()),
+            Ok(message) if !concerns(message.job_id()) => Ok(()),
             Ok(Message::Event(event)) => self.tell(&event).await,
-            Ok(Message::Step(step)) => {
-                self.state
-                    .set_numbers(serde_json::from_value(step.progress.clone()).unwrap_or_default());
-                self.send(None).await
-            }
-            Ok(Message::Changed(_)) => Ok(()),
+            Ok(Message::Step(step)) => send(&self.sender, None, self.telling.step(&step)).await,
+            Ok(Message::Changed(what)) => match self.telling.change(&what) {
+                Some(data) => send(&self.sender, None, data).await,
+                None => Ok(()),
+            },
             Err(RecvError::Lagged(_)) => self.catch_up().await,
             Err(RecvError::Closed) => Err(Ended),
         }
@@ -178,15 +191,14 @@ impl JobListener {
 
     /// Tells all events after the last that was told.
     async fn catch_up(&mut self) -> Result<(), Ended> {
-        let id = self.state.job_id.clone();
         loop {
-            let page = events::since(self.app.storage.database(), self.seen, Some(&id), PAGE).await;
+            let (database, job_id) = (self.app.storage.database(), self.telling.job_id());
+            let page = events::since(database, self.seen, job_id, PAGE).await;
             let page = page.map_err(|_| Ended)?;
-            let is_last = (page.len() as u64) < PAGE;
             for event in &page {
                 self.tell(event).await?;
             }
-            if is_last {
+            if (page.len() as u64) < PAGE {
                 return Ok(());
             }
         }
@@ -197,103 +209,95 @@ impl JobListener {
             return Ok(());
         }
         self.seen = event.id;
+        let (data, is_last) = self.telling.event(event);
+        send(&self.sender, Some(event.id), data).await?;
+        if is_last { Err(Ended) } else { Ok(()) }
+    }
+}
+
+/// Watches one job: every message holds the whole state.
+impl Telling for ProgressMessage {
+    type Data = Self;
+
+    fn job_id(&self) -> Option<&str> {
+        Some(&self.job_id)
+    }
+
+    fn event(&mut self, event: &job_event::Model) -> (&Self, bool) {
         let payload: Json = serde_json::from_str(&event.payload).unwrap_or_default();
         let text = |name: &str| payload[name].as_str().map(str::to_owned);
         if let Some(status) = text("status") {
-            self.state.status = status;
+            self.status = status;
         }
-        self.state.stage = text("stage");
-        self.state.error_code = text("error_code");
-        self.state.error_message = text("error_message");
-        if self.state.status == JobStatus::Completed.public_name() {
-            self.state.progress = 100.0;
-            self.state.current_step = self.state.total_steps;
-            self.state.image = self.state.images;
-            self.state.eta_seconds = Some(0.0);
+        self.stage = text("stage");
+        self.error_code = text("error_code");
+        self.error_message = text("error_message");
+        if self.status == JobStatus::Completed.public_name() {
+            self.progress = 100.0;
+            self.current_step = self.total_steps;
+            self.image = self.images;
+            self.eta_seconds = Some(0.0);
+            self.preview_url = None;
         }
-        self.send(Some(event.id)).await?;
-        if is_final(&self.state.status) { Err(Ended) } else { Ok(()) }
+        let is_last = is_final(&self.status);
+        (self, is_last)
     }
 
-    async fn send(&self, id: Option<i64>) -> Result<(), Ended> {
-        send(&self.sender, id, &self.state).await
+    fn step(&mut self, step: &Step) -> &Self {
+        self.set_numbers(serde_json::from_value(step.progress.clone()).unwrap_or_default());
+        self
     }
 }
 
-/// Watches everything for one client.
-struct AllListener {
-    app: App,
-    seen: i64,
-    sender: mpsc::Sender<Event>,
+impl Listener<ProgressMessage> {
+    /// Repeats what a client missed, as it was then; then tells the state, which may be the last.
+    async fn greet(&mut self, resumes: bool, newest: i64) -> Result<(), Ended> {
+        if resumes {
+            let numbers = self.telling.numbers();
+            let unknown = ProgressNumbers { percent: 0.0, step: 0, image: 0, ..numbers.clone() };
+            self.telling.set_numbers(unknown);
+            self.catch_up().await?;
+            self.telling.set_numbers(numbers);
+        }
+        send(&self.sender, Some(self.seen.max(newest)), &self.telling).await?;
+        if is_final(&self.telling.status) { Err(Ended) } else { Ok(()) }
+    }
 }
 
-impl AllListener {
-    async fn run(mut self, mut messages: Receiver<Message>) {
-        if self.catch_up().await.is_err() {
-            return;
-        }
-        let mut closing = self.app.closing.clone();
-        loop {
-            let sent = tokio::select! {
-                message = messages.recv() => self.hear(message).await,
-                () = self.sender.closed() => return,
-                () = closes(&mut closing) => return,
-            };
-            if sent.is_err() {
-                return;
-            }
-        }
+/// Watches everything: every message is one event.
+#[derive(Default)]
+struct Everything {
+    last: ServerEvent,
+}
+
+impl Telling for Everything {
+    type Data = ServerEvent;
+
+    fn job_id(&self) -> Option<&str> {
+        None
     }
 
-    async fn hear(&mut self, message: Result<Message, RecvError>) -> Result<(), Ended> {
-        match message {
-            Ok(Message::Event(event)) => self.tell(&event).await,
-            Ok(Message::Step(step)) => {
-                let event = ServerEvent {
-                    job_id: step.job_id.clone(),
-                    event: "step".into(),
-                    details: step.progress.clone(),
-                };
-                send(&self.sender, None, &event).await
-            }
-            Ok(Message::Changed(what)) => {
-                let event = ServerEvent {
-                    job_id: String::new(),
-                    event: what.to_string(),
-                    details: Json::Null,
-                };
-                send(&self.sender, None, &event).await
-            }
-            Err(RecvError::Lagged(_)) => self.catch_up().await,
-            Err(RecvError::Closed) => Err(Ended),
-        }
-    }
-
-    async fn catch_up(&mut self) -> Result<(), Ended> {
-        loop {
-            let page = events::since(self.app.storage.database(), self.seen, None, PAGE).await;
-            let page = page.map_err(|_| Ended)?;
-            let is_last = (page.len() as u64) < PAGE;
-            for event in &page {
-                self.tell(event).await?;
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn tell(&mut self, event: &job_event::Model) -> Result<(), Ended> {
-        if event.id <= self.seen {
-            return Ok(());
-        }
-        self.seen = event.id;
-        let told = ServerEvent {
+    fn event(&mut self, event: &job_event::Model) -> (&ServerEvent, bool) {
+        self.last = ServerEvent {
             job_id: event.job_id.clone(),
             event: event.kind.clone(),
             details: serde_json::from_str(&event.payload).unwrap_or_default(),
         };
-        send(&self.sender, Some(event.id), &told).await
+        (&self.last, false)
+    }
+
+    fn step(&mut self, step: &Step) -> &ServerEvent {
+        self.last = ServerEvent {
+            job_id: step.job_id.clone(),
+            event: "step".into(),
+            details: step.progress.clone(),
+        };
+        &self.last
+    }
+
+    fn change(&mut self, what: &str) -> Option<&ServerEvent> {
+        self.last = ServerEvent { event: what.to_owned(), ..ServerEvent::default() };
+        Some(&self.last)
     }
 }
 
@@ -305,7 +309,7 @@ async fn closes(closing: &mut watch::Receiver<bool>) {
 async fn send(
     sender: &mpsc::Sender<Event>,
     id: Option<i64>,
-    data: &impl serde::Serialize,
+    data: &impl Serialize,
 ) -> Result<(), Ended> {
     let event = Event::default().json_data(data).map_err(|_| Ended)?;
     let event = match id {

@@ -7,7 +7,7 @@ use masuka_storage::bus::Signal;
 use masuka_storage::events;
 
 use crate::app::App;
-use crate::error::{ApiResult, ErrorBody};
+use crate::error::{ApiResult, Refusals};
 use crate::extract::{Body, Id};
 use crate::resolve;
 use crate::views::queue::{JobPatch, LogEntry, QueueView};
@@ -19,7 +19,7 @@ const MAX_LOG_ENTRIES: u64 = 1000;
     get, path = "/api/queue", tag = "queue",
     responses(
         (status = 200, description = "The queue", body = QueueView),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn get_queue(State(app): State<App>) -> ApiResult<Json<QueueView>> {
@@ -40,7 +40,7 @@ pub(crate) async fn get_queue(State(app): State<App>) -> ApiResult<Json<QueueVie
     post, path = "/api/queue/pause", tag = "queue",
     responses(
         (status = 204, description = "Paused; running jobs go on"),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn pause_queue(State(app): State<App>) -> ApiResult<StatusCode> {
@@ -54,7 +54,7 @@ pub(crate) async fn pause_queue(State(app): State<App>) -> ApiResult<StatusCode>
     post, path = "/api/queue/resume", tag = "queue",
     responses(
         (status = 204, description = "Resumed"),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn resume_queue(State(app): State<App>) -> ApiResult<StatusCode> {
@@ -71,8 +71,7 @@ pub(crate) async fn resume_queue(State(app): State<App>) -> ApiResult<StatusCode
     request_body = JobPatch,
     responses(
         (status = 204, description = "Moved"),
-        (status = "4XX", description = "Unknown, or not waiting", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn update_job(
@@ -92,8 +91,7 @@ pub(crate) async fn update_job(
     params(("id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "Oldest first", body = Vec<LogEntry>),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn get_job_log(

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::desk::TokenCounts;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::Body;
 use crate::views::queue::ProcessView;
 
@@ -32,8 +32,7 @@ pub(crate) struct TokenizeBody {
     post, path = "/api/tokenize", tag = "pictures", request_body = TokenizeBody,
     responses(
         (status = 200, description = "The counts", body = TokenCounts),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn tokenize(
@@ -129,7 +128,7 @@ pub(crate) struct SystemView {
     get, path = "/api/system", tag = "service",
     responses(
         (status = 200, description = "The system", body = SystemView),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn get_system(State(app): State<App>) -> ApiResult<Json<SystemView>> {
@@ -150,7 +149,7 @@ pub(crate) async fn get_system(State(app): State<App>) -> ApiResult<Json<SystemV
     get, path = "/metrics", tag = "service",
     responses(
         (status = 200, description = "Counts", body = String, content_type = "text/plain"),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn metrics(State(app): State<App>) -> ApiResult<Response> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::Body;
 use crate::guard::{COOKIE_NAME, is_key};
 
@@ -23,7 +23,7 @@ pub(crate) struct Login {
     post, path = "/api/login", tag = "service", request_body = Login,
     responses(
         (status = 204, description = "The cookie is set"),
-        (status = "4XX", description = "Another key", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn log_in(

@@ -51,7 +51,7 @@ impl ProgressMessage {
 }
 
 /// A message of `/api/events`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct ServerEvent {
     /// Empty where it is about no job.
     pub job_id: String,

@@ -1,6 +1,7 @@
 //! What all handlers share, and the server as a whole.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -41,6 +42,10 @@ pub struct ServerOptions {
     pub max_pixels: u64,
     /// The largest upload.
     pub max_upload_bytes: u64,
+    /// The folder whose files may be imported by path.
+    pub import_dir: Option<PathBuf>,
+    /// Names and addresses from which files may be imported although they are private.
+    pub import_hosts: Vec<String>,
     /// The version of the program.
     pub version: &'static str,
 }

@@ -29,6 +29,12 @@ pub trait EngineDesk: Send + Sync {
     /// The size at which each of `pictures` would be trained.
     fn buckets(&self, sizes: &TrainingSizes, pictures: &[PictureSize]) -> Vec<Option<PictureSize>>;
 
+    /// Writes the LoRA of `file` in the names of `format` to `into`.
+    ///
+    /// # Errors
+    /// Why it cannot be written so, for people.
+    fn export_lora(&self, file: &Path, format: &str, into: &Path) -> Result<(), String>;
+
     /// Devices, memory and kernels of this machine.
     fn machine(&self) -> serde_json::Value;
 }

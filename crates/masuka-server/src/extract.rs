@@ -38,12 +38,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Whether a request says that its body is JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let essence = content_type(headers);
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+/// The type of a body, without its parameters.
+fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence == "application/json" || essence.ends_with("+json") {
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    if is_json(headers) {
         return Ok(());
     }
+    let essence = content_type(headers);
     let message = format!("content type `{essence}`; send `Content-Type: application/json`");
     Err(ApiError::unsupported_type(message))
 }

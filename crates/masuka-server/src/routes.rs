@@ -15,8 +15,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::{App, ServerOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::handlers::{
-    archive, base_models, dataset_images, datasets, files, generations, models, page, progress,
-    queue, service, session,
+    archive, base_models, dataset_images, datasets, files, generations, import, models, page,
+    progress, queue, service, session,
 };
 use crate::{guard, telemetry};
 
@@ -32,6 +32,7 @@ fn documented() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         // Pictures
         .routes(routes!(generations::create_generation))
+        .routes(routes!(generations::create_video))
         .routes(routes!(generations::list_generations))
         .routes(routes!(
             generations::get_generation,
@@ -48,8 +49,9 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(progress::stream_events))
         // Models
         .routes(routes!(models::list_models))
-        .routes(routes!(models::import_model))
+        .routes(routes!(import::import_model))
         .routes(routes!(models::get_model, models::update_model, models::delete_model))
+        .routes(routes!(models::export_model))
         .routes(routes!(base_models::list_base_models))
         // Datasets
         .routes(routes!(datasets::create_dataset))

@@ -31,6 +31,10 @@ pub struct Environment {
     pub allowed_hosts: Option<String>,
     /// `CORS_ORIGINS`: pages elsewhere that may ask, separated by commas or as a JSON list.
     pub cors_origins: Option<String>,
+    /// `MASUKA_IMPORT_DIR`: the folder whose files may be imported by path.
+    pub import_dir: Option<PathBuf>,
+    /// `MASUKA_IMPORT_HOSTS`: private names and addresses from which files may be imported, separated by commas.
+    pub import_hosts: Option<String>,
     /// `DATABASE_URL`: SQLite or PostgreSQL.
     pub database_url: Option<String>,
     /// `MASUKA_LOG`: error, warn, info, debug or trace.
@@ -62,6 +66,8 @@ impl Environment {
             public_url: text("MASUKA_PUBLIC_URL"),
             allowed_hosts: text("MASUKA_ALLOWED_HOSTS"),
             cors_origins: text("CORS_ORIGINS"),
+            import_dir: value("MASUKA_IMPORT_DIR").map(PathBuf::from),
+            import_hosts: text("MASUKA_IMPORT_HOSTS"),
             database_url: text("DATABASE_URL"),
             log: text("MASUKA_LOG"),
             hf_token_is_set: value("HF_TOKEN").is_some(),

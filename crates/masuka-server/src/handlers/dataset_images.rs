@@ -11,7 +11,7 @@ use masuka_storage::entities::dataset_image;
 use crate::app::{App, Links};
 use crate::dataset_intake::{Intake, tidy_caption};
 use crate::desk::{PictureSize, TrainingSizes};
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, Id, Query};
 use crate::handlers::datasets::check_trigger;
 use crate::views::dataset::{
@@ -31,8 +31,7 @@ const MAX_PART_CHARS: usize = 1000;
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "What became of each file", body = UploadView),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn upload(
@@ -64,8 +63,7 @@ pub(crate) async fn upload(
     params(("id" = String, Path, description = "The dataset"), ImagesQuery),
     responses(
         (status = 200, description = "The pictures", body = Vec<ImageView>),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn list_images(
@@ -86,8 +84,7 @@ pub(crate) async fn list_images(
     request_body = CaptionBody,
     responses(
         (status = 200, description = "The picture", body = ImageView),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn update_image(
@@ -110,8 +107,7 @@ pub(crate) async fn update_image(
     params(("id" = String, Path, description = "The dataset"), ("image_id" = String, Path, description = "The picture")),
     responses(
         (status = 204, description = "Gone"),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn delete_image(
@@ -129,8 +125,7 @@ pub(crate) async fn delete_image(
     request_body = CaptionsBody,
     responses(
         (status = 200, description = "Changed, all or none", body = CaptionsView),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn caption_images(

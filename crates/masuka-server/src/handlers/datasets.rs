@@ -7,7 +7,7 @@ use masuka_storage::datasets::NewDataset;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, Id};
 use crate::views::dataset::{DatasetBody, DatasetView};
 
@@ -18,8 +18,7 @@ const MAX_NAME_CHARS: usize = 200;
     post, path = "/api/datasets", tag = "datasets", request_body = DatasetBody,
     responses(
         (status = 201, description = "Made, without pictures", body = DatasetView),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn create_dataset(
@@ -43,7 +42,7 @@ pub(crate) async fn create_dataset(
     get, path = "/api/datasets", tag = "datasets",
     responses(
         (status = 200, description = "The datasets", body = Vec<DatasetView>),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn list_datasets(State(app): State<App>) -> ApiResult<Json<Vec<DatasetView>>> {
@@ -57,8 +56,7 @@ pub(crate) async fn list_datasets(State(app): State<App>) -> ApiResult<Json<Vec<
     params(("id" = String, Path, description = "The dataset")),
     responses(
         (status = 200, description = "The dataset", body = DatasetView),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn get_dataset(
@@ -74,8 +72,7 @@ pub(crate) async fn get_dataset(
     params(("id" = String, Path, description = "The dataset")),
     responses(
         (status = 204, description = "Gone"),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn delete_dataset(State(app): State<App>, Id(id): Id) -> ApiResult<StatusCode> {

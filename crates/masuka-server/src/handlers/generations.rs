@@ -10,7 +10,7 @@ use masuka_storage::queue::{GENERATION, JobStatus, NewJob};
 use uuid::Uuid;
 
 use crate::app::{App, Links};
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, ErrorBody, Refusals};
 use crate::extract::{Body, Id, Query};
 use crate::resolve;
 use crate::times;
@@ -27,8 +27,7 @@ const MAX_LIMIT: i64 = 200;
     request_body = GenerateBody,
     responses(
         (status = 201, description = "Queued", body = CreatedView),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn create_generation(
@@ -58,14 +57,26 @@ pub(crate) async fn create_generation(
     Ok((StatusCode::CREATED, Json(view)))
 }
 
+/// Ask for a video
+///
+/// No family of video models is supported yet.
+#[utoipa::path(
+    post, path = "/api/generate/video", tag = "pictures",
+    responses((status = 501, description = "No video model is installed", body = ErrorBody), Refusals)
+)]
+pub(crate) async fn create_video() -> ApiError {
+    let message = "no video model is installed, and this version supports none: POST /api/generate/image draws \
+                   pictures, GET /api/models/base lists the models for it";
+    ApiError::not_implemented("no_video_model", message)
+}
+
 /// Look at a generation
 #[utoipa::path(
     get, path = "/api/generate/{job_id}", tag = "pictures",
     params(("job_id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "The generation", body = GenerationView),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn get_generation(
@@ -83,8 +94,7 @@ pub(crate) async fn get_generation(
     get, path = "/api/generate", tag = "pictures", params(GenerationQuery),
     responses(
         (status = 200, description = "The generations", body = Vec<GenerationView>),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn list_generations(
@@ -122,8 +132,7 @@ pub(crate) async fn list_generations(
     request_body = GenerationPatch,
     responses(
         (status = 200, description = "The generation", body = GenerationView),
-        (status = "4XX", description = "Refused", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn update_generation(
@@ -145,8 +154,7 @@ pub(crate) async fn update_generation(
     params(("job_id" = String, Path, description = "The job")),
     responses(
         (status = 204, description = "Gone"),
-        (status = "4XX", description = "Unknown", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn delete_generation(State(app): State<App>, Id(id): Id) -> ApiResult<StatusCode> {
@@ -163,8 +171,7 @@ pub(crate) async fn delete_generation(State(app): State<App>, Id(id): Id) -> Api
     params(("job_id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "The generation", body = GenerationView),
-        (status = "4XX", description = "Unknown, or too late", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn restore_generation(
@@ -185,8 +192,7 @@ pub(crate) async fn restore_generation(
     params(("job_id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "The generation", body = GenerationView),
-        (status = "4XX", description = "Unknown, or over", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn cancel_generation(
@@ -208,8 +214,7 @@ pub(crate) async fn cancel_generation(
     params(("job_id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "The generation", body = GenerationView),
-        (status = "4XX", description = "Unknown, or in another state", body = ErrorBody),
-        (status = "5XX", description = "Not at the moment", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(crate) async fn retry_generation(

@@ -4,6 +4,7 @@ pub(crate) mod generations; // pictures
 pub(crate) mod archive; // many pictures in one download
 pub(crate) mod progress; // streams
 pub(crate) mod models; // LoRA
+pub(crate) mod import; // LoRA from elsewhere
 pub(crate) mod base_models; // base models
 pub(crate) mod datasets; // pictures to train on, in sets
 pub(crate) mod dataset_images; // one by one

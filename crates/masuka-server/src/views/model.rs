@@ -35,6 +35,33 @@ pub(crate) struct ModelPatch {
     pub notes: Option<String>,
 }
 
+/// In which names a LoRA is written.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExportQuery {
+    /// diffusers, kohya or comfyui.
+    pub format: String,
+}
+
+/// An import of a file that is elsewhere: one of `url` and `path`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImportBody {
+    /// Address of a .safetensors file in the public internet.
+    pub url: Option<String>,
+    /// A file of the server's import folder.
+    pub path: Option<String>,
+    /// For people [default: the file's name]
+    pub name: Option<String>,
+    /// The word that calls it.
+    pub trigger_word: Option<String>,
+    /// The base model it is for [default: the configured one]
+    pub base_model: Option<String>,
+    /// Take it even if some tensors fit nowhere.
+    pub allow_partial: Option<bool>,
+}
+
 /// What an import form may hold.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "only describes the multipart form to OpenAPI")]

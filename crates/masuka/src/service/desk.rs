@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use masuka_diffusion::adapters::LoraAdapter;
+use masuka_diffusion::adapters::{ExportFormat, LoraAdapter};
 use masuka_diffusion::devices::DeviceKind;
-use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::pipelines::flux::FluxPipeline;
 use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
 use masuka_diffusion::tokenizers::TokenizedPrompt;
@@ -48,9 +47,16 @@ impl Desk {
             available_bytes: None,
         };
         let files = registry::files_of(model, &self.environment)?;
-        Ok(FluxPipeline::load(files, &options, &Unobserved)?)
+        Ok(FluxPipeline::open(files, &options)?)
     }
 }
+
+/// The conventions that LoRA are written in, by their names in the HTTP interface.
+const EXPORTS: [(&str, ExportFormat); 3] = [
+    ("diffusers", ExportFormat::Diffusers),
+    ("kohya", ExportFormat::Kohya),
+    ("comfyui", ExportFormat::ComfyUi),
+];
 
 impl EngineDesk for Desk {
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String> {
@@ -109,6 +115,17 @@ impl EngineDesk for Desk {
             Some(PictureSize { width, height })
         };
         pictures.iter().map(nearest).collect()
+    }
+
+    fn export_lora(&self, file: &Path, format: &str, into: &Path) -> Result<(), String> {
+        let known = EXPORTS.into_iter().find(|(name, _)| *name == format);
+        let (_, format) = known.ok_or_else(|| {
+            let names = EXPORTS.map(|(name, _)| name).join(", ");
+            format!("format `{format}` is not one of {names}")
+        })?;
+        let adapter = LoraAdapter::open(file).map_err(|error| error.to_string())?;
+        let exported = adapter.export(format).map_err(|error| error.to_string())?;
+        exported.save(into).map_err(|error| error.to_string())
     }
 
     fn machine(&self) -> serde_json::Value {

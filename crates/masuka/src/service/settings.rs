@@ -74,6 +74,8 @@ pub fn server(
         max_attempts: args.max_attempts.into(),
         max_pixels: MAX_PIXELS,
         max_upload_bytes: MAX_UPLOAD_BYTES,
+        import_dir: environment.import_dir.clone(),
+        import_hosts: list(environment.import_hosts.as_deref()),
         version: env!("CARGO_PKG_VERSION"),
     }
 }

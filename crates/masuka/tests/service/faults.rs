@@ -146,9 +146,13 @@ fn a_server_that_ends_in_order_puts_its_job_back() {
 }
 
 /// A worker by itself, as on another machine of the same studio.
-fn start_worker(app: &TestApp) -> Child {
+pub fn start_worker(app: &TestApp, flags: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_masuka"));
-    command.arg("worker").env("MASUKA_DATA_DIR", app.data("")).env("MASUKA_LOG", "warn");
+    command
+        .arg("worker")
+        .args(flags)
+        .env("MASUKA_DATA_DIR", app.data(""))
+        .env("MASUKA_LOG", "warn");
     command.spawn().expect("a worker")
 }
 
@@ -156,9 +160,9 @@ fn start_worker(app: &TestApp) -> Child {
 fn a_second_worker_takes_over_from_one_that_was_killed() {
     let app = TestApp::with_flags(&["--no-worker"]);
     let id = app.generate(json!({ "num_inference_steps": 100, "width": 256, "height": 256 }));
-    let mut first = start_worker(&app);
+    let mut first = start_worker(&app, &[]);
     app.wait_for(&id, "processing");
-    let mut second = start_worker(&app);
+    let mut second = start_worker(&app, &[]);
     first.kill().unwrap();
     first.wait().unwrap();
     let killed = Instant::now();
@@ -174,11 +178,11 @@ fn a_second_worker_takes_over_from_one_that_was_killed() {
 #[ignore = "waits for a lease of 30 seconds; `just test-faults` runs it"]
 fn a_worker_that_wakes_up_too_late_changes_nothing() {
     let app = TestApp::with_flags(&["--no-worker"]);
-    let mut sleeper = start_worker(&app);
+    let mut sleeper = start_worker(&app, &[]);
     let id = app.generate(json!({ "num_inference_steps": 100, "width": 128, "height": 128 }));
     app.wait(&id, |job| job["progress"]["step"].as_u64().unwrap_or(0) > 0);
     signal(sleeper.id(), "STOP");
-    let mut heir = start_worker(&app);
+    let mut heir = start_worker(&app, &[]);
     let job = app.wait_for(&id, "completed");
     signal(sleeper.id(), "CONT");
     sleep(Duration::from_secs(5));

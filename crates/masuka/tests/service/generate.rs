@@ -231,3 +231,11 @@ fn unzip(zip: &[u8]) -> Vec<&[u8]> {
     assert_eq!(at, end, "the table ends where it should");
     files
 }
+
+#[test]
+fn a_video_is_refused_with_what_can_be_had_instead() {
+    let app = TestApp::with_flags(&["--no-worker"]);
+    let refused = app.post("/api/generate/video", &json!({ "prompt": "waves" })).expect(501);
+    assert_eq!(refused["error"]["code"], "no_video_model");
+    assert!(refused["detail"].as_str().unwrap().contains("/api/generate/image"), "{refused}");
+}

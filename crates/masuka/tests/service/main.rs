@@ -10,3 +10,8 @@ mod models; // LoRA
 mod form; // uploads as browsers send them
 mod datasets; // pictures to train on
 mod page; // the web page, and the document its client is made from
+mod imports; // LoRA from elsewhere, and out again
+mod readme; // the README's commands
+mod workers; // what workers are told to do
+#[path = "../../../masuka-storage/tests/storage/elsewhere.rs"]
+mod elsewhere; // a server of files

@@ -9,13 +9,13 @@ use crate::support::{TestApp, small};
 
 const BOUNDARY: &str = "----masuka-test";
 
-fn fixture(name: &str) -> Vec<u8> {
+pub fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/lora");
     std::fs::read(folder.join(name)).expect(name)
 }
 
 /// Sends the import form with a file and texts.
-fn import(app: &TestApp, file: &[u8], texts: &[(&str, &str)]) -> Response {
+pub fn import(app: &TestApp, file: &[u8], texts: &[(&str, &str)]) -> Response {
     let mut body = Vec::new();
     for (name, value) in texts {
         let head = format!(

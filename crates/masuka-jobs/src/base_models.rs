@@ -1,7 +1,6 @@
 //! What a base model suggests and allows, asked of the engine once, so that nobody else repeats it.
 
 use masuka_diffusion::devices::DeviceKind;
-use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
 use masuka_diffusion::pipelines::{
     LoadOptions, MAX_IMAGES, MAX_PROMPT_CHARS, MAX_STEPS, Offload, Precision, SIDE_RANGE,
@@ -23,7 +22,7 @@ pub fn describe(files: FluxFiles) -> masuka_diffusion::Result<BaseModelFacts> {
         offload: Offload::Components,
         available_bytes: None,
     };
-    let pipeline = FluxPipeline::load(files, &options, &Unobserved)?;
+    let pipeline = FluxPipeline::open(files, &options)?;
     let defaults = pipeline.defaults();
     Ok(BaseModelFacts {
         defaults: GenerationDefaults {

@@ -16,7 +16,8 @@ impl Stop {
     /// Asks; the running job is put back as soon as it can be interrupted.
     pub fn ask(&self) {
         self.asked.store(true, Ordering::SeqCst);
-        self.wake.notify_one();
+        self.wake.notify_waiters();
+        self.wake.notify_one(); // for one that has not begun to wait
     }
 
     /// Whether it was asked.

@@ -1,6 +1,7 @@
 //! What is loaded: base models stay between jobs as long as memory lasts; who was not used for longest leaves first.
 
 use std::fmt;
+use std::sync::Arc;
 
 use masuka_diffusion::Error;
 use masuka_diffusion::devices::DeviceKind;
@@ -10,9 +11,10 @@ use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
 use masuka_storage::entities::base_model;
 
 /// Finds the files of a base model on this machine.
-pub type FindFiles = Box<dyn Fn(&base_model::Model) -> anyhow::Result<FluxFiles> + Send>;
+pub type FindFiles = Arc<dyn Fn(&base_model::Model) -> anyhow::Result<FluxFiles> + Send + Sync>;
 
 /// Where and how the engine computes.
+#[derive(Clone)]
 pub struct EngineOptions {
     /// The device.
     pub device: DeviceKind,

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use masuka_diffusion::observer::Unobserved;
+use masuka_storage::base_models;
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::bus::{Bus, Signal};
 use masuka_storage::processes::{NewProcess, ProcessLock};
@@ -34,6 +36,8 @@ pub struct WorkerOptions {
     pub supervisor_id: Option<String>,
     /// The queues it serves.
     pub queues: Vec<String>,
+    /// The base model to load before the first job asks for one.
+    pub preload: Option<String>,
     /// Where and how it computes.
     pub engine: EngineOptions,
 }
@@ -51,6 +55,7 @@ struct Done {
 pub struct Worker {
     id: String,
     queues: Vec<String>,
+    preload: Option<String>,
     runtime: Runtime,
     storage: Storage,
     bus: Bus,
@@ -85,6 +90,7 @@ impl Worker {
         let worker = Self {
             id: options.id,
             queues: options.queues,
+            preload: options.preload,
             models: ModelCache::new(options.engine),
             runtime,
             storage,
@@ -104,6 +110,7 @@ impl Worker {
     /// When the process cannot be taken off the list at the end.
     pub fn run(mut self) -> anyhow::Result<()> {
         tracing::info!(worker = self.id, engine = ?self.models.options(), "worker is ready");
+        self.preload();
         let mut signals = self.bus.subscribe();
         while !self.stop.is_asked() {
             match self.runtime.block_on(self.claim()) {
@@ -125,6 +132,22 @@ impl Worker {
         self.runtime.block_on(self.storage.processes().leave(&self.id))?;
         tracing::info!(worker = self.id, "worker has stopped");
         Ok(())
+    }
+
+    /// Loads the base model that the first job will probably want. If that fails, the job will say so.
+    fn preload(&mut self) {
+        let Some(id) = self.preload.take() else { return };
+        let (start, database) = (Instant::now(), self.storage.database());
+        let found = self.runtime.block_on(base_models::find(database, &id));
+        let loaded = found.map_err(anyhow::Error::from);
+        let loaded = loaded.and_then(|model| self.models.get(&model, &Unobserved).map(drop));
+        match loaded {
+            Ok(()) => {
+                tracing::info!(model = id, seconds = start.elapsed().as_secs_f64(), "loaded");
+                self.tell_state();
+            }
+            Err(error) => tracing::warn!(model = id, "cannot be loaded: {error:#}"),
+        }
     }
 
     /// The next job; jobs of dead workers are looked after first.

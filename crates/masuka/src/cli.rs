@@ -185,6 +185,10 @@ pub struct ServeArgs {
     #[arg(long)]
     pub no_worker: bool,
 
+    /// Load the base model at once, not when the first picture needs it
+    #[arg(long, conflicts_with = "no_worker")]
+    pub preload: bool,
+
     /// How many jobs may wait before more are refused
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub max_waiting: u64,
@@ -209,12 +213,20 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "generation")]
     pub queues: Vec<String>,
 
+    /// How many jobs to do at once; each holds its own copy of the model
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub concurrency: u8,
+
+    /// Load this base model at once, not when the first picture needs it
+    #[arg(long, value_name = "ID")]
+    pub preload: Option<String>,
+
     /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// The server that starts this worker and holds its standard input
-    #[arg(long, hide = true, requires = "id")]
+    #[arg(long, hide = true, requires = "id", conflicts_with = "concurrency")]
     pub supervisor: Option<String>,
 
     /// The id under which the worker is entered

@@ -45,7 +45,7 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
     let closing = closing_on_signals()?;
     let supervisor = Supervisor {
         server_id: id.clone(),
-        arguments: worker_arguments(args, environment),
+        arguments: worker_arguments(args, environment, &base_model),
         storage: storage.clone(),
         bus: bus.clone(),
     };
@@ -93,7 +93,7 @@ fn closing_on_signals() -> anyhow::Result<watch::Receiver<bool>> {
 }
 
 /// The flags by which the worker becomes this server's.
-fn worker_arguments(args: &ServeArgs, environment: &Environment) -> Vec<String> {
+fn worker_arguments(args: &ServeArgs, environment: &Environment, base_model: &str) -> Vec<String> {
     let data_dir = environment.data_dir().display().to_string();
     let mut arguments = vec!["--data-dir".to_owned(), data_dir];
     let compute = &args.compute;
@@ -101,6 +101,7 @@ fn worker_arguments(args: &ServeArgs, environment: &Environment) -> Vec<String> 
         ("--device", compute.device.map(|device| device.to_string())),
         ("--dtype", compute.dtype.map(|dtype| dtype.to_string())),
         ("--offload", Some(compute.offload.to_string())),
+        ("--preload", args.preload.then(|| base_model.to_owned())),
         ("--threads", compute.threads.map(|count| count.to_string())),
     ];
     for (flag, value) in flags {

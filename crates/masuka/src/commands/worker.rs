@@ -1,6 +1,7 @@
 //! `masuka worker`: does the jobs of a studio, as a child of its server or by itself.
 
 use std::io::BufRead;
+use std::sync::Arc;
 
 use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
 use uuid::Uuid;
@@ -37,15 +38,33 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
         precision: compute.precision,
         offload: compute.offload,
         available_bytes: || Memory::detect().map(|memory| memory.available_bytes),
-        find_files: Box::new(move |model| registry::files_of(model, &environment)),
+        find_files: Arc::new(move |model| registry::files_of(model, &environment)),
     };
-    let options = WorkerOptions {
-        id: args.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
-        supervisor_id: args.supervisor.clone(),
-        queues: args.queues.clone(),
-        engine,
+    let start = || {
+        let options = WorkerOptions {
+            id: args.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
+            supervisor_id: args.supervisor.clone(),
+            queues: args.queues.clone(),
+            preload: args.preload.clone(),
+            engine: engine.clone(),
+        };
+        Worker::start(options, &config, stop.clone())
     };
-    Worker::start(options, &config, stop)?.run()
+    let others: Vec<_> = (1..args.concurrency).map(|_| start()).collect::<anyhow::Result<_>>()?;
+    run_together(start()?, others)
+}
+
+/// Runs each worker on a thread of its own; the process ends when all have ended.
+fn run_together(first: Worker, others: Vec<Worker>) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let others: Vec<_> =
+            others.into_iter().map(|worker| scope.spawn(move || worker.run())).collect();
+        first.run()?;
+        for other in others {
+            other.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+        }
+        Ok(())
+    })
 }
 
 /// The server says when to end; if it is gone, this process must not outlive it. Signals to the whole group, such as

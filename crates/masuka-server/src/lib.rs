@@ -15,6 +15,7 @@ mod guard; // who may ask: keys, hosts, origins
 mod telemetry; // one line and one count a request
 mod event_pump; // events of the database, to many listeners
 mod housekeeping; // dead workers, deleted pictures
+mod temporary; // files that go away with their owner
 mod times; // milliseconds as RFC 3339
 
 pub use app::{Server, ServerOptions};

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
-use super::temporary::TemporaryFile;
+use crate::temporary::TemporaryFile;
 
 /// The most entries of a zip.
 const MAX_ENTRIES: u64 = 20_000;

@@ -2,7 +2,6 @@
 //! after the other: memory holds one decoded picture, whatever is sent.
 
 mod archive; // zips, entry by entry, within limits
-mod temporary; // files that go away with their owner
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -18,9 +17,9 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::desk::PictureFacts;
 use crate::error::{ApiError, ApiResult};
+use crate::temporary::TemporaryFile;
 use crate::views::dataset::RejectedView;
 use archive::Archive;
-use temporary::TemporaryFile;
 
 /// The largest file of a picture; larger ones are no photographs.
 const MAX_PICTURE_BYTES: u64 = 256 << 20;

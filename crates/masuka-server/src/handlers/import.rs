@@ -20,6 +20,7 @@ use crate::app::{App, Links};
 use crate::desk::LoraFacts;
 use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, is_json};
+use crate::temporary::TemporaryFile;
 use crate::views::model::{ImportBody, ImportForm, ImportedView, ModelView};
 
 /// Import a LoRA
@@ -173,25 +174,6 @@ struct Upload {
     trigger_word: Option<String>,
     base_model: Option<String>,
     allow_partial: bool,
-}
-
-/// A file that goes away with its handle.
-pub(super) struct TemporaryFile(PathBuf);
-
-impl TemporaryFile {
-    pub(super) fn new(app: &App) -> ApiResult<Self> {
-        Ok(Self(app.storage.new_upload_path()?))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
-    }
 }
 
 impl Upload {

@@ -11,10 +11,10 @@ use masuka_storage::blobs::BlobKey;
 use masuka_storage::lora_models::Description;
 use tokio::io::AsyncReadExt;
 
-use super::import::TemporaryFile;
 use crate::app::{App, Links};
 use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, Id, Query};
+use crate::temporary::TemporaryFile;
 use crate::views::model::{ExportQuery, ModelPatch, ModelQuery, ModelView};
 
 /// The longest name, trigger word or note.

@@ -16,7 +16,10 @@ fn curls() -> Vec<String> {
     let lines = blocks.map(|block| block.replace("\\\n", " "));
     let lines: Vec<String> =
         lines.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    lines.into_iter().filter(|line| line.starts_with("curl ") && line.contains("/api/generate")).collect()
+    lines
+        .into_iter()
+        .filter(|line| line.starts_with("curl ") && line.contains("/api/generate"))
+        .collect()
 }
 
 /// What a command of the README prints, with this server's address and these ids for its placeholders.

@@ -6,23 +6,23 @@ use crate::app::App;
 
 /// The place of a file, whether it is there or not.
 #[derive(Debug)]
-pub(super) struct TemporaryFile(PathBuf);
+pub(crate) struct TemporaryFile(PathBuf);
 
 impl TemporaryFile {
     /// A place where no file is yet.
     ///
     /// # Errors
     /// When its folder cannot be made.
-    pub(super) fn new(app: &App) -> masuka_storage::Result<Self> {
+    pub(crate) fn new(app: &App) -> masuka_storage::Result<Self> {
         Ok(Self(app.storage.new_upload_path()?))
     }
 
     #[cfg(test)]
-    pub(super) fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

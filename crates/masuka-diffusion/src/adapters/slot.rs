@@ -62,8 +62,8 @@ impl AdapterSlot {
         self.branches().iter().try_fold(weight.clone(), add)
     }
 
-    /// Adds what all branches make of `x` (…, in) to the layer's own `y` (…, out); `base` is the layer without its
-    /// branches.
+    /// Adds what all branches make of `x` (…, in) to the layer's own `y` (…, out), in the dtype of `y`; `base` is the
+    /// layer without its branches.
     pub(crate) fn add_to(
         &self,
         y: Tensor,
@@ -76,10 +76,11 @@ impl AdapterSlot {
         }
         let shape = y.shape().clone();
         let x = x.reshape(((), self.in_features))?; // (n, in)
-        let base_y = y.reshape(((), self.out_features))?; // (n, out)
+        let y = y.reshape(((), self.out_features))?; // (n, out)
+        let base_y = y.to_dtype(x.dtype())?;
         let add = |sum: Tensor, branch: &Branch| -> Result<Tensor> {
-            Ok((sum + branch.forward(&x, &base_y, base)?)?)
+            Ok((&sum + branch.forward(&x, &base_y, base)?.to_dtype(sum.dtype())?)?)
         };
-        Ok(branches.iter().try_fold(base_y.clone(), add)?.reshape(shape)?)
+        Ok(branches.iter().try_fold(y, add)?.reshape(shape)?)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use candle_core::quantized::QTensor;
 
 use crate::adapters::{AdapterSlot, Branch};
 use crate::error::{Error, Result};
-use crate::ops::{self, differentiable};
+use crate::ops::{FrozenWeight, differentiable};
 use crate::weights::{LinearWeight, Weights};
 
 /// Whether a layer has a bias in its checkpoint.
@@ -20,9 +21,19 @@ pub enum Bias {
 
 /// y = x · Wᵀ + b + Σ LoRA.
 pub struct Linear {
-    weight: LinearWeight,
+    weight: Weight,
     bias: Option<Tensor>,
+    /// In which it multiplies.
+    dtype: DType,
     adapters: Arc<AdapterSlot>,
+}
+
+/// How a layer keeps its weight.
+enum Weight {
+    /// Ready to be multiplied.
+    Frozen(FrozenWeight),
+    /// In the blocks of its checkpoint, to be expanded.
+    Blocks(Arc<QTensor>),
 }
 
 impl Linear {
@@ -36,42 +47,67 @@ impl Linear {
         out_features: usize,
         bias: Bias,
     ) -> Result<Self> {
-        let weight = weights.linear_weight("weight", [out_features, in_features])?;
+        let weight = match weights.linear_weight("weight", [out_features, in_features])? {
+            LinearWeight::Dense(weight) => Weight::Frozen(FrozenWeight::new(weight)?),
+            LinearWeight::Quantized(blocks) => Weight::Blocks(blocks),
+        };
         let bias = match bias {
             Bias::Yes => Some(weights.tensor("bias", &[out_features])?),
             Bias::No => None,
         };
         let adapters = weights.adapter_slot(in_features, out_features);
-        Ok(Self { weight, bias, adapters })
+        Ok(Self { weight, bias, dtype: weights.dtype(), adapters })
     }
 
-    /// x (…, in) as (…, out).
+    /// x (…, in) as (…, out), in the dtype of x.
     ///
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_as(x, x.dtype())
+    }
+
+    /// x (…, in) as (…, out) in f32.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_as(x, DType::F32)
+    }
+
+    fn forward_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         let branches = self.adapters.branches();
         if x.track_op() || branches.iter().any(Branch::is_trained) {
-            return self.forward_trained(x, &branches);
+            return self.forward_trained(x, &branches, dtype);
         }
-        self.adapters.add_to(self.base(x)?, x, &|x| self.base(x))
+        let y = self.base(x, dtype)?;
+        if branches.is_empty() {
+            return Ok(y);
+        }
+        let x = x.to_dtype(self.dtype)?;
+        self.adapters.add_to(y, &x, &|x| self.base(x, self.dtype))
     }
 
     /// The layer without its adapters.
-    fn base(&self, x: &Tensor) -> Result<Tensor> {
+    fn base(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.weight {
-            LinearWeight::Dense(weight) => ops::linear(x, weight, self.bias.as_ref()),
-            LinearWeight::Quantized(blocks) => {
+            Weight::Frozen(weight) => weight.forward(x, self.bias.as_ref(), dtype),
+            Weight::Blocks(blocks) => {
                 // Expanded for the length of one product: exact, and one layer's weights at a time.
-                let weight = blocks.dequantize(x.device())?.to_dtype(x.dtype())?;
-                ops::linear(x, &weight, self.bias.as_ref())
+                let weight = blocks.dequantize(x.device())?.to_dtype(self.dtype)?;
+                FrozenWeight::new(weight)?.forward(x, self.bias.as_ref(), dtype)
             }
         }
     }
 
     /// As [`forward`](Self::forward), with gradients for `x` and the one branch that may be trained.
-    fn forward_trained(&self, x: &Tensor, branches: &[Branch]) -> Result<Tensor> {
-        let LinearWeight::Dense(weight) = &self.weight else {
+    fn forward_trained(
+        &self,
+        x: &Tensor,
+        branches: &[Branch],
+        dtype: DType,
+    ) -> Result<Tensor> {
+        let Weight::Frozen(weight) = &self.weight else {
             let message = "a quantised model cannot be trained on; use one in f32 or bf16";
             return Err(Error::invalid("base_model", "in GGUF", message));
         };
@@ -86,6 +122,6 @@ impl Linear {
                 return Err(Error::invalid("adapters", more.len(), rule));
             }
         };
-        differentiable::linear(x, weight, self.bias.as_ref(), lora)
+        differentiable::linear(x, weight, self.bias.as_ref(), lora, dtype)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::adapters::AdapterSlot;
 use crate::error::Result;
@@ -27,12 +27,20 @@ impl LayerNorm {
         Ok(Self { weight, bias, eps })
     }
 
-    /// x (…, d) normalised.
+    /// x (…, d) normalised, in the dtype of the weights.
     ///
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(x, Some(&self.weight), Some(&self.bias), self.eps)
+        ops::layer_norm(x, Some(&self.weight), Some(&self.bias), self.eps, self.weight.dtype())
+    }
+
+    /// As [`forward`](Self::forward), in f32.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
+        ops::layer_norm(x, Some(&self.weight), Some(&self.bias), self.eps, DType::F32)
     }
 }
 
@@ -53,12 +61,24 @@ impl RmsNorm {
         Ok(Self { weight, eps, adapters: weights.norm_slot(channels) })
     }
 
-    /// x (…, d) normalised.
+    /// x (…, d) normalised, in the dtype of the weight.
     ///
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::rms_norm(x, &self.adapters.norm_weight(&self.weight)?, self.eps)
+        self.forward_as(x, self.weight.dtype())
+    }
+
+    /// As [`forward`](Self::forward), in f32.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_as(x, DType::F32)
+    }
+
+    fn forward_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        ops::rms_norm(x, &self.adapters.norm_weight(&self.weight)?, self.eps, dtype)
     }
 }
 

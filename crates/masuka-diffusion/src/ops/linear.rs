@@ -1,7 +1,10 @@
 //! Matrix products with a weight in PyTorch's layout.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 
+use super::PackedWeight;
 use crate::error::Result;
 
 /// x (…, in) · weightᵀ (out, in) + bias (out) as (…, out), summed in f32.
@@ -26,4 +29,58 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         None => rows.matmul(&weight.t()?)?,
     };
     Ok(y.reshape(shape)?) // (…, out)
+}
+
+/// A weight (out, in) that is not trained.
+#[derive(Debug, Clone)]
+pub enum FrozenWeight {
+    /// As a tensor.
+    Dense(Tensor),
+    /// Packed for the processor.
+    Packed(Arc<PackedWeight>),
+}
+
+impl FrozenWeight {
+    /// `weight` (out, in), packed where that is of use; the tensor is given up then.
+    ///
+    /// # Errors
+    /// When it is no matrix.
+    pub fn new(weight: Tensor) -> Result<Self> {
+        Ok(match PackedWeight::pack(&weight)? {
+            Some(packed) => Self::Packed(Arc::new(packed)),
+            None => Self::Dense(weight),
+        })
+    }
+
+    /// x (…, in) · weightᵀ + bias (out) as (…, out) of `dtype`.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+        match self {
+            Self::Dense(weight) => {
+                Ok(linear(&x.to_dtype(weight.dtype())?, weight, bias)?.to_dtype(dtype)?)
+            }
+            Self::Packed(weight) => weight.forward(x, bias, dtype),
+        }
+    }
+
+    /// grad (…, out) · weight as (…, in).
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(weight) => {
+                let (out_features, in_features) = weight.dims2()?;
+                let mut shape = grad.dims().to_vec();
+                if let Some(last) = shape.last_mut() {
+                    *last = in_features;
+                }
+                let rows = grad.contiguous()?.reshape(((), out_features))?; // (rows, out)
+                Ok(rows.matmul(&weight.to_dtype(grad.dtype())?)?.reshape(shape)?)
+            }
+            Self::Packed(weight) => weight.backward(grad),
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod attention; // scaled dot-product attention without an L×L buffer
 mod conv2d; // convolution and nearest upsampling on (b, c, y, x)
 mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b
+mod packed; // weights packed for the processor's kernels
 mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
 mod pictures; // where the pixels of a picture lie, and reading and writing its rows
@@ -18,7 +19,8 @@ pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention};
 pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
 pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
-pub use linear::linear;
+pub use linear::{FrozenWeight, linear};
 pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
+pub use packed::PackedWeight;
 pub use pictures::{add_pixels, from_tokens, rows_of, to_tokens, write_rows, zero_picture};
 pub use rope::rope;

@@ -1,7 +1,7 @@
 //! The text half of CLIP (arXiv:2103.00020): a causal transformer whose state at the end of the prompt stands for all
-//! of it.
+//! of it. The sum that runs through the layers is f32 in every precision.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::config::ClipTextConfig;
 use crate::error::{Error, Result};
@@ -16,9 +16,9 @@ const UNKNOWN_EOS: u32 = 2;
 
 /// A prompt as CLIP sees it.
 pub struct ClipEncoding {
-    /// Every token, (b, l, d).
+    /// Every token, (b, l, d) in f32.
     pub last_hidden_state: Tensor,
-    /// The token at the end of the prompt, (b, d).
+    /// The token at the end of the prompt, (b, d) in f32.
     pub pooled: Tensor,
 }
 
@@ -77,12 +77,13 @@ impl ClipTextEncoder {
         }
         let mask = causal_mask(l, ids.device())?; // (1, 1, l, l)
         let position = self.position_embedding.narrow(0, 0, l)?; // (l, d)
-        let mut x = self.token_embedding.forward(ids)?.broadcast_add(&position)?; // (b, l, d)
+        let tokens = self.token_embedding.forward(ids)?.to_dtype(DType::F32)?;
+        let mut x = tokens.broadcast_add(&position.to_dtype(DType::F32)?)?; // (b, l, d)
         for layer in &self.layers {
             observer::proceed(observer)?;
             x = layer.forward(&x, &mask)?;
         }
-        let last_hidden_state = self.final_layer_norm.forward(&x)?; // (b, l, d)
+        let last_hidden_state = self.final_layer_norm.forward_f32(&x)?; // (b, l, d)
         let pooled = self.pool(&last_hidden_state, ids)?; // (b, d)
         Ok(ClipEncoding { last_hidden_state, pooled })
     }
@@ -135,11 +136,11 @@ impl ClipLayer {
         })
     }
 
-    /// x (b, l, d) with the mask (1, 1, l, l).
+    /// x (b, l, d) in f32 with the mask (1, 1, l, l).
     fn forward(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
         let x = (x + self.attention.forward(&self.layer_norm1.forward(x)?, mask)?)?;
         let y = self.activation.forward(&self.fc1.forward(&self.layer_norm2.forward(&x)?)?)?;
-        Ok((x + self.fc2.forward(&y)?)?)
+        Ok((x + self.fc2.forward_f32(&y)?)?)
     }
 }
 
@@ -171,6 +172,6 @@ impl ClipAttention {
         let k = split(self.k_proj.forward(x)?)?;
         let v = split(self.v_proj.forward(x)?)?;
         let y = ops::attention(&q, &k, &v, &Attention { scale: None, bias: Some(mask) })?;
-        self.out_proj.forward(&y.transpose(1, 2)?.reshape((b, l, d))?) // (b, l, d)
+        self.out_proj.forward_f32(&y.transpose(1, 2)?.reshape((b, l, d))?) // (b, l, d)
     }
 }

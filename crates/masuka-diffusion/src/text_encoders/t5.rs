@@ -1,5 +1,6 @@
 //! The encoder of T5 v1.1 (arXiv:1910.10683, arXiv:2002.05202): no biases, no scaling of the scores, and a learned
-//! bias by distance in place of positions. Padding is not masked, as FLUX was trained.
+//! bias by distance in place of positions. Padding is not masked, as FLUX was trained. The sum that runs through the blocks
+//! is f32 in every precision.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -43,19 +44,19 @@ impl T5Encoder {
         })
     }
 
-    /// ids (b, l) in u32 as (b, l, d).
+    /// ids (b, l) in u32 as (b, l, d) in f32.
     ///
     /// # Errors
     /// When an id is beyond the vocabulary or `observer` cancels.
     pub fn forward(&self, ids: &Tensor, observer: &dyn StepObserver) -> Result<Tensor> {
         let (_, l) = ids.dims2()?;
         let bias = self.relative_attention_bias.forward(l)?; // (1, h, l, l)
-        let mut x = self.embed_tokens.forward(ids)?; // (b, l, d)
+        let mut x = self.embed_tokens.forward(ids)?.to_dtype(DType::F32)?; // (b, l, d)
         for block in &self.blocks {
             observer::proceed(observer)?;
             x = block.forward(&x, &bias)?;
         }
-        self.final_layer_norm.forward(&x)
+        self.final_layer_norm.forward_f32(&x)
     }
 }
 
@@ -93,7 +94,7 @@ impl T5Block {
         })
     }
 
-    /// x (b, l, d) with the distance bias (1, h, l, l).
+    /// x (b, l, d) in f32 with the distance bias (1, h, l, l).
     fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let x = (x + self.attention.forward(&self.attention_norm.forward(x)?, bias)?)?;
         let update = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?)?;
@@ -130,7 +131,7 @@ impl T5Attention {
         let v = split(self.v.forward(x)?)?;
         let how = Attention { scale: Some(1.0), bias: Some(bias) };
         let y = ops::attention(&q, &k, &v, &how)?; // (b, h, l, d_kv)
-        self.o.forward(&y.transpose(1, 2)?.reshape((b, l, ()))?) // (b, l, d)
+        self.o.forward_f32(&y.transpose(1, 2)?.reshape((b, l, ()))?) // (b, l, d)
     }
 }
 
@@ -160,7 +161,7 @@ impl T5FeedForward {
         if let Some(wi_1) = &self.wi_1 {
             y = (y * wi_1.forward(x)?)?;
         }
-        self.wo.forward(&y)
+        self.wo.forward_f32(&y)
     }
 }
 

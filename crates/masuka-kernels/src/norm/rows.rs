@@ -22,7 +22,13 @@ pub struct Affine<'a> {
 ///
 /// # Panics
 /// When the lengths disagree.
-pub fn layer_norm<T: Number>(x: &[T], d: usize, eps: f32, affine: &Affine<'_>, out: &mut [T]) {
+pub fn layer_norm<T: Number, Y: Number>(
+    x: &[T],
+    d: usize,
+    eps: f32,
+    affine: &Affine<'_>,
+    out: &mut [Y],
+) {
     normalize(Simd::active(), x, (d, eps, true), affine, out);
 }
 
@@ -30,18 +36,18 @@ pub fn layer_norm<T: Number>(x: &[T], d: usize, eps: f32, affine: &Affine<'_>, o
 ///
 /// # Panics
 /// When the lengths disagree.
-pub fn rms_norm<T: Number>(x: &[T], weight: &[f32], eps: f32, out: &mut [T]) {
+pub fn rms_norm<T: Number, Y: Number>(x: &[T], weight: &[f32], eps: f32, out: &mut [Y]) {
     let affine = Affine { factor: weight, summand: &[] };
     normalize(Simd::active(), x, (weight.len(), eps, false), &affine, out);
 }
 
 /// LayerNorm where `is_centred`, else RMSNorm.
-pub(super) fn normalize<T: Number>(
+pub(super) fn normalize<T: Number, Y: Number>(
     simd: Simd,
     x: &[T],
     (d, eps, is_centred): (usize, f32, bool),
     affine: &Affine<'_>,
-    out: &mut [T],
+    out: &mut [Y],
 ) {
     assert_eq!(x.len(), out.len(), "as many numbers in as out");
     if x.is_empty() {
@@ -73,16 +79,16 @@ pub(super) fn normalize<T: Number>(
     });
 }
 
-struct Row<'a, T> {
+struct Row<'a, T, Y> {
     x: &'a [T],
     eps: f32,
     is_centred: bool,
     factor: &'a [f32],
     summand: Option<&'a [f32]>,
-    out: &'a mut [T],
+    out: &'a mut [Y],
 }
 
-impl<T: Number> Work for Row<'_, T> {
+impl<T: Number, Y: Number> Work for Row<'_, T, Y> {
     type Output = ();
 
     #[inline(always)]
@@ -108,7 +114,7 @@ impl<T: Number> Work for Row<'_, T> {
                     }
                     None => v.mul(x, factor),
                 };
-                T::store_up_to(v, self.out.as_mut_ptr().add(i), y, d - i);
+                Y::store_up_to(v, self.out.as_mut_ptr().add(i), y, d - i);
             }
             i += V::LANES;
         }

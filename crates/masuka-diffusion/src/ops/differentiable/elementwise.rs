@@ -36,13 +36,13 @@ pub(crate) fn gated_add(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor>
     let (gate_, y_) = (gate.detach(), y.detach());
     let sum = ops::gated_add(&x.detach(), &gate_, &y_)?;
     let gate_needs = gate.track_op();
-    let dtype = x.dtype();
+    let (gate_dtype, y_dtype) = (gate.dtype(), y.dtype());
     link3([x, gate, y], sum, move |_, grad| {
         let wide = grad.to_dtype(DType::F32)?;
         let gate = gate_.to_dtype(DType::F32)?.unsqueeze(1)?; // (b, 1, d)
-        let dy = wide.broadcast_mul(&gate)?.to_dtype(dtype)?;
+        let dy = wide.broadcast_mul(&gate)?.to_dtype(y_dtype)?;
         let dgate = if gate_needs {
-            Some((wide * y_.to_dtype(DType::F32)?)?.sum(1)?.to_dtype(dtype)?) // (b, d)
+            Some((wide * y_.to_dtype(DType::F32)?)?.sum(1)?.to_dtype(gate_dtype)?) // (b, d)
         } else {
             None
         };

@@ -6,7 +6,7 @@ use super::graph::{link1, link3};
 use crate::error::Result;
 use crate::ops;
 
-/// [`ops::modulated_layer_norm`] of x (b, l, d) by scale and shift (b, d).
+/// [`ops::modulated_layer_norm`] of x (b, l, d) by scale and shift (b, d), as `dtype`.
 ///
 /// # Errors
 /// When the shapes disagree.
@@ -15,11 +15,12 @@ pub(crate) fn modulated_layer_norm(
     scale: &Tensor,
     shift: &Tensor,
     eps: f64,
+    dtype: DType,
 ) -> Result<Tensor> {
     let (x_, scale_) = (x.detach(), scale.detach());
-    let y = ops::modulated_layer_norm(&x_, &scale_, &shift.detach(), eps)?;
+    let y = ops::modulated_layer_norm(&x_, &scale_, &shift.detach(), eps, dtype)?;
     let modulation_needs = scale.track_op() || shift.track_op();
-    let dtype = x.dtype();
+    let (dtype, modulation_dtype) = (x.dtype(), scale.dtype());
     link3([x, scale, shift], y, move |_, grad| {
         let x = x_.to_dtype(DType::F32)?;
         let grad = grad.to_dtype(DType::F32)?;
@@ -38,19 +39,19 @@ pub(crate) fn modulated_layer_norm(
         if !modulation_needs {
             return Ok([Some(dx), None, None]);
         }
-        let dscale = (&grad * &normal)?.sum(1)?.to_dtype(dtype)?; // (b, d)
-        let dshift = grad.sum(1)?.to_dtype(dtype)?; // (b, d)
+        let dscale = (&grad * &normal)?.sum(1)?.to_dtype(modulation_dtype)?; // (b, d)
+        let dshift = grad.sum(1)?.to_dtype(modulation_dtype)?; // (b, d)
         Ok([Some(dx), Some(dscale), Some(dshift)])
     })
 }
 
-/// [`ops::rms_norm`] of x (…, d) by a constant weight (d).
+/// [`ops::rms_norm`] of x (…, d) by a constant weight (d), as `dtype`.
 ///
 /// # Errors
 /// When the shapes disagree.
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, dtype: DType) -> Result<Tensor> {
     let x_ = x.detach();
-    let y = ops::rms_norm(&x_, weight, eps)?;
+    let y = ops::rms_norm(&x_, weight, eps, dtype)?;
     let weight = weight.to_dtype(DType::F32)?;
     let dtype = x.dtype();
     link1(x, y, move |grad| {

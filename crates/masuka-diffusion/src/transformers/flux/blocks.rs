@@ -1,6 +1,9 @@
 //! The two kinds of FLUX blocks. `vec` arrives with SiLU applied, since every modulation starts with it.
+//!
+//! The streams between blocks, `vec` and the modulations are f32 in every precision: they are sums that every later block
+//! reads. What is multiplied by weights is in theirs.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{FluxConfig, LAYER_NORM_EPS, RotaryTables};
 use crate::error::Result;
@@ -19,6 +22,7 @@ pub(super) struct DoubleStreamBlock {
 
 /// One stream's half of a double-stream block.
 struct Stream {
+    dtype: DType,
     modulation: Linear,
     qkv: QkvProjection,
     proj: Linear,
@@ -72,8 +76,8 @@ impl DoubleStreamBlock {
         let img_mod = Modulation::chunks(&self.img.modulation, vec)?;
         let txt_mod = Modulation::chunks(&self.txt.modulation, vec)?;
 
-        let [img_q, img_k, img_v] = self.img.qkv.forward(&img_mod[0].modulate(img)?)?;
-        let [txt_q, txt_k, txt_v] = self.txt.qkv.forward(&txt_mod[0].modulate(txt)?)?;
+        let [img_q, img_k, img_v] = self.img.qkv.forward(&img_mod[0].modulate(img, self.img.dtype)?)?;
+        let [txt_q, txt_k, txt_v] = self.txt.qkv.forward(&txt_mod[0].modulate(txt, self.txt.dtype)?)?;
         let q = Tensor::cat(&[txt_q, img_q], 2)?; // (b, h, l_txt + l_img, d_head)
         let k = Tensor::cat(&[txt_k, img_k], 2)?;
         let v = Tensor::cat(&[txt_v, img_v], 2)?;
@@ -93,6 +97,7 @@ impl Stream {
         let d = config.hidden_size();
         let linear = |name: &str, i, o| Linear::load(&weights.at(name), i, o, Bias::Yes);
         Ok(Self {
+            dtype: weights.dtype(),
             modulation: linear(names.modulation, d, 6 * d)?,
             qkv: QkvProjection::load(weights, config, names.qkv, names.norms)?,
             proj: linear(names.proj, d, d)?,
@@ -103,15 +108,16 @@ impl Stream {
 
     /// Adds the attention's and the MLP's result to the stream.
     fn finish(&self, x: &Tensor, attended: &Tensor, modulation: &[Modulation]) -> Result<Tensor> {
-        let x = modulation[0].gate_into(x, &self.proj.forward(attended)?)?;
-        let hidden = self.mlp_in.forward(&modulation[1].modulate(&x)?)?;
-        let out = self.mlp_out.forward(&ops::gelu_tanh(&hidden)?)?;
+        let x = modulation[0].gate_into(x, &self.proj.forward_f32(attended)?)?;
+        let hidden = self.mlp_in.forward(&modulation[1].modulate(&x, self.dtype)?)?;
+        let out = self.mlp_out.forward_f32(&ops::gelu_tanh(&hidden)?)?;
         modulation[1].gate_into(&x, &out)
     }
 }
 
 /// Text and image in one stream; attention and MLP side by side.
 pub(super) struct SingleStreamBlock {
+    dtype: DType,
     modulation: Linear,
     qkv: QkvProjection,
     proj_mlp: Linear,
@@ -125,6 +131,7 @@ impl Block for SingleStreamBlock {
         let d = config.hidden_size();
         let linear = |name: &str, i, o| Linear::load(&weights.at(name), i, o, Bias::Yes);
         Ok(Self {
+            dtype: weights.dtype(),
             modulation: linear("norm.linear", d, 3 * d)?,
             qkv: QkvProjection::load(weights, config, IMG.qkv, IMG.norms)?,
             proj_mlp: linear("proj_mlp", d, MLP_RATIO * d)?,
@@ -142,11 +149,11 @@ impl SingleStreamBlock {
         pe: &RotaryTables,
     ) -> Result<Tensor> {
         let modulation = Modulation::chunks(&self.modulation, vec)?.remove(0);
-        let normed = modulation.modulate(tokens)?;
+        let normed = modulation.modulate(tokens, self.dtype)?;
         let [q, k, v] = self.qkv.forward(&normed)?;
         let attended = attend(&q, &k, &v, pe)?; // (b, l, d)
         let hidden = ops::gelu_tanh(&self.proj_mlp.forward(&normed)?)?; // (b, l, 4d)
-        let out = self.proj_out.forward(&Tensor::cat(&[attended, hidden], 2)?)?;
+        let out = self.proj_out.forward_f32(&Tensor::cat(&[attended, hidden], 2)?)?;
         modulation.gate_into(tokens, &out)
     }
 }
@@ -223,8 +230,8 @@ impl Modulation {
         Ok(triples.collect())
     }
 
-    fn modulate(&self, x: &Tensor) -> Result<Tensor> {
-        ops::modulated_layer_norm(x, &self.scale, &self.shift, LAYER_NORM_EPS)
+    fn modulate(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        ops::modulated_layer_norm(x, &self.scale, &self.shift, LAYER_NORM_EPS, dtype)
     }
 
     /// x + gate · y.

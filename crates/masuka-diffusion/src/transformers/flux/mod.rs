@@ -32,7 +32,6 @@ const LAYER_NORM_EPS: f64 = 1e-6;
 /// The FLUX.1 transformer: packed latents, a time and a prompt in, velocity out.
 pub struct FluxTransformer {
     config: FluxConfig,
-    dtype: DType,
     x_embedder: Linear,
     context_embedder: Linear,
     vector_embedding: VectorEmbedding,
@@ -63,7 +62,6 @@ impl FluxTransformer {
         let (doubles, singles) = (config.num_layers, config.num_single_layers);
         let transformer = Self {
             config: config.clone(),
-            dtype: weights.dtype(),
             x_embedder: linear("x_embedder", config.in_channels, d)?,
             context_embedder: linear("context_embedder", config.joint_attention_dim, d)?,
             vector_embedding: VectorEmbedding::load(&weights.at("time_text_embed"), config)?,
@@ -107,8 +105,8 @@ impl FluxTransformer {
         (rows, columns): (usize, usize),
         guidance: &[f32],
     ) -> Result<Prepared> {
-        let txt = conditioning.txt.to_dtype(self.dtype)?;
-        let pooled = conditioning.pooled.to_dtype(self.dtype)?;
+        let txt = conditioning.txt.to_dtype(DType::F32)?;
+        let pooled = conditioning.pooled.to_dtype(DType::F32)?;
         let (_, text_tokens, _) = txt.dims3()?;
         let axes = &self.config.axes_dims_rope;
         Ok(Prepared {
@@ -156,7 +154,7 @@ impl FluxTransformer {
         let vec =
             self.vector_embedding.time(sigmas, &prepared.vec)?.broadcast_add(&prepared.vec)?; // (b, d)
         let vec = ops::silu(&vec)?; // every modulation starts with it
-        let img = self.x_embedder.forward(&latents.to_dtype(self.dtype)?)?; // (b, l_img, d)
+        let img = self.x_embedder.forward(&latents.to_dtype(DType::F32)?)?; // (b, l_img, d)
         let txt = prepared.txt.clone(); // (b, l_txt, d)
         Ok((Tokens::Streams { img, txt }, vec))
     }
@@ -198,8 +196,8 @@ impl FluxTransformer {
         let img = tokens.narrow(1, text_tokens, tokens.dim(1)? - text_tokens)?.contiguous()?; // (b, l_img, d)
         let modulation = self.norm_out.forward(vec)?.chunk(2, 1)?;
         let (scale, shift) = (&modulation[0], &modulation[1]);
-        let img = ops::modulated_layer_norm(&img, scale, shift, LAYER_NORM_EPS)?;
-        Ok(self.proj_out.forward(&img)?.to_dtype(DType::F32)?)
+        let img = ops::modulated_layer_norm(&img, scale, shift, LAYER_NORM_EPS, DType::F32)?;
+        self.proj_out.forward(&img)
     }
 }
 

@@ -1,0 +1,216 @@
+//! Weights of linear layers packed for the processor's kernels.
+
+use std::fmt;
+
+use candle_core::{DType, Tensor, WithDType};
+use half::{bf16, f16};
+use masuka_kernels::linear::{Epilogue, PackedLinear, WeightRows, grad_input, linear};
+use masuka_kernels::{Number, Rows, RowsMut};
+
+use super::slices::{self, new_tensor, with_slice};
+use crate::error::Result;
+
+/// A weight (out, in) in the layout that the processor multiplies fastest. Nothing else of it is kept.
+pub enum PackedWeight {
+    /// In f32.
+    F32(PackedLinear<f32>),
+    /// In bf16; sums are f32.
+    Bf16(PackedLinear<bf16>),
+}
+
+impl PackedWeight {
+    /// Packs `weight` (out, in); none where the kernels do not apply.
+    ///
+    /// # Errors
+    /// When it is no matrix.
+    pub fn pack(weight: &Tensor) -> Result<Option<Self>> {
+        if !weight.device().is_cpu() {
+            return Ok(None);
+        }
+        Ok(match weight.dtype() {
+            DType::F32 => Some(Self::F32(pack::<f32, f32>(weight, |w| WeightRows::F32(w))?)),
+            DType::BF16 => Some(Self::Bf16(pack::<bf16, bf16>(weight, |w| WeightRows::Bf16(w))?)),
+            DType::F16 => Some(Self::F32(pack::<f16, f32>(weight, |w| WeightRows::F16(w))?)),
+            _ => None,
+        })
+    }
+
+    /// x (…, in) · weightᵀ + bias (out) as (…, out) of `dtype`. An x in f32 meets a weight in bf16 with 16 of its 24
+    /// bits: it is taken as the sum of two rows in bf16.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+        let bias = bias.map(slices::to_f32).transpose()?;
+        let bias = bias.as_deref();
+        match self {
+            Self::F32(weight) => Ok(forward::<f32, f32>(weight, x, bias)?.to_dtype(dtype)?),
+            Self::Bf16(weight) if x.dtype() == DType::F32 => {
+                Ok(forward_in_halves(weight, x, bias)?.to_dtype(dtype)?)
+            }
+            Self::Bf16(weight) if dtype == DType::F32 => forward::<bf16, f32>(weight, x, bias),
+            Self::Bf16(weight) => Ok(forward::<bf16, bf16>(weight, x, bias)?.to_dtype(dtype)?),
+        }
+    }
+
+    /// grad (…, out) · weight as (…, in), in the dtype of grad.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::F32(weight) => backward(weight, grad),
+            Self::Bf16(weight) => backward(weight, grad),
+        }
+    }
+}
+
+impl fmt::Debug for PackedWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32(weight) => f.debug_tuple("F32").field(weight).finish(),
+            Self::Bf16(weight) => f.debug_tuple("Bf16").field(weight).finish(),
+        }
+    }
+}
+
+fn pack<S: WithDType, T: Number>(
+    weight: &Tensor,
+    rows: impl Fn(&[S]) -> WeightRows<'_>,
+) -> Result<PackedLinear<T>> {
+    let (out_features, in_features) = weight.dims2()?;
+    with_slice(weight, |numbers| Ok(PackedLinear::pack(rows(numbers), out_features, in_features)))
+}
+
+fn forward<T: Number + WithDType, Y: Number + WithDType>(
+    weight: &PackedLinear<T>,
+    x: &Tensor,
+    bias: Option<&[f32]>,
+) -> Result<Tensor> {
+    let epilogue = Epilogue { bias, ..Epilogue::default() };
+    by_rows(x, weight.in_features(), weight.out_features(), |x: Rows<'_, T>, y: RowsMut<'_, Y>| {
+        linear(x, weight, &epilogue, y);
+    })
+}
+
+/// x = high + low, each in bf16 and multiplied side by side, so that the weight is read once.
+fn forward_in_halves(
+    weight: &PackedLinear<bf16>,
+    x: &Tensor,
+    bias: Option<&[f32]>,
+) -> Result<Tensor> {
+    let (columns, new_columns) = (weight.in_features(), weight.out_features());
+    by_rows(x, columns, new_columns, |x: Rows<'_, f32>, mut y: RowsMut<'_, f32>| {
+        let numbers = || (0..x.rows()).flat_map(|row| x.row(row));
+        let high = numbers().map(|x| bf16::from_f32(*x));
+        let low = numbers().map(|x| bf16::from_f32(x - bf16::from_f32(*x).to_f32()));
+        let halves: Vec<bf16> = high.chain(low).collect();
+        let mut products = vec![0.0; 2 * x.rows() * new_columns];
+        let to = RowsMut::new(&mut products, new_columns);
+        linear(Rows::new(&halves, columns), weight, &Epilogue::default(), to);
+        let (high, low) = products.split_at(x.rows() * new_columns);
+        let products = high.chunks(new_columns).zip(low.chunks(new_columns));
+        for (y, (high, low)) in y.rows_mut().zip(products) {
+            y.iter_mut().zip(high.iter().zip(low)).for_each(|(y, (high, low))| *y = high + low);
+            if let Some(bias) = bias {
+                y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+            }
+        }
+    })
+}
+
+fn backward<T: Number + WithDType>(weight: &PackedLinear<T>, grad: &Tensor) -> Result<Tensor> {
+    let (columns, new_columns) = (weight.out_features(), weight.in_features());
+    let dx = by_rows(grad, columns, new_columns, |dy: Rows<'_, T>, dx: RowsMut<'_, T>| {
+        grad_input(dy, weight, &[], dx);
+    })?;
+    Ok(dx.to_dtype(grad.dtype())?)
+}
+
+/// What `run` makes of the rows of `x` (…, columns): (…, new_columns).
+fn by_rows<T: Number + WithDType, Y: Number + WithDType>(
+    x: &Tensor,
+    columns: usize,
+    new_columns: usize,
+    run: impl FnOnce(Rows<'_, T>, RowsMut<'_, Y>),
+) -> Result<Tensor> {
+    let mut shape = x.dims().to_vec();
+    if shape.pop() != Some(columns) {
+        let message = format!("rows of {columns} numbers are wanted, not {:?}", x.dims());
+        return Err(candle_core::Error::Msg(message).into());
+    }
+    shape.push(new_columns);
+    with_slice(&x.to_dtype(T::DTYPE)?, |x| {
+        new_tensor(shape, |y| {
+            run(Rows::new(x, columns), RowsMut::new(y, new_columns));
+            Ok(())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::ops::{FrozenWeight, linear};
+
+    const WIDTHS: (usize, usize) = (70, 33);
+
+    fn random(shape: &[usize], dtype: DType) -> Tensor {
+        Tensor::randn(0.0_f32, 1.0, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    }
+
+    fn distance(a: &Tensor, b: &Tensor) -> f32 {
+        let f32 = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+        let difference = (f32(a) - f32(b)).unwrap().abs().unwrap();
+        difference.flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+    }
+
+    /// Sums of 33 to 70 products of normal numbers, all at most about 40; bf16 keeps 8 bits of them.
+    fn check(dtype: DType, bound: f32) {
+        let (out_features, in_features) = WIDTHS;
+        let weight = random(&[out_features, in_features], dtype);
+        let bias = random(&[out_features], dtype);
+        // A part of wider rows, as a layer is given that reads a slice of a concatenation.
+        let x = random(&[2, 5, in_features + 3], dtype).narrow(2, 2, in_features).unwrap();
+        let packed = FrozenWeight::new(weight.clone()).unwrap();
+        assert!(matches!(packed, FrozenWeight::Packed(_)));
+        let dense = FrozenWeight::Dense(weight.clone());
+
+        let expected = linear(&x.contiguous().unwrap(), &weight, Some(&bias)).unwrap();
+        let found = packed.forward(&x, Some(&bias), dtype).unwrap();
+        assert_eq!((found.dims(), found.dtype()), (&[2, 5, out_features][..], dtype));
+        assert!(distance(&found, &expected) < bound, "{dtype:?}");
+
+        let grad = random(&[2, 5, out_features], dtype);
+        let found = packed.backward(&grad).unwrap();
+        assert_eq!(found.dims(), [2, 5, in_features]);
+        assert!(distance(&found, &dense.backward(&grad).unwrap()) < bound, "{dtype:?} backward");
+    }
+
+    #[test]
+    fn a_packed_weight_gives_what_the_tensor_gives() {
+        check(DType::F32, 1e-4);
+        check(DType::BF16, 0.3);
+    }
+
+    #[test]
+    fn numbers_in_f32_meet_a_bf16_weight_with_16_bits() {
+        let weight = random(&[70, 33], DType::BF16);
+        let (bias, x) = (random(&[70], DType::BF16), random(&[3, 33], DType::F32));
+        let f32 = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+        let expected = linear(&x, &f32(&weight), Some(&f32(&bias))).unwrap();
+        let packed = FrozenWeight::new(weight).unwrap();
+        let found = packed.forward(&x, Some(&bias), DType::F32).unwrap();
+        // 33 products of normal numbers, each off by at most 2⁻¹⁷ of itself.
+        assert!(distance(&found, &expected) < 1e-3, "{}", distance(&found, &expected));
+    }
+
+    #[test]
+    fn rows_of_another_width_are_refused() {
+        let weight = FrozenWeight::new(random(&[4, 3], DType::F32)).unwrap();
+        let error = weight.forward(&random(&[2, 4], DType::F32), None, DType::F32).unwrap_err().to_string();
+        assert!(error.contains("rows of 3 numbers are wanted"), "{error}");
+    }
+}

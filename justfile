@@ -39,6 +39,12 @@ test-faults rounds="100":
 test-postgres:
     scripts/with-postgres cargo test --locked --package masuka-storage
 
+# A model as wide as FLUX.1-dev, made by diffusers in a minute (2.5 GB) and held against it
+test-flux-shaped:
+    scripts/install/python .venv fixtures/requirements.txt
+    test -e fixtures/flux_shaped/out/expected.safetensors || .venv/bin/python fixtures/flux_shaped/make.py
+    cargo test --locked --package masuka-diffusion --test flux_shaped -- --include-ignored --nocapture
+
 # Clippy and formatting, as CI sees them
 lint:
     cargo fmt --all --check

@@ -76,12 +76,12 @@ fn a_gguf_that_was_cut_off_is_refused() {
 }
 
 #[test]
-fn shards_that_hold_the_same_tensor_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    for name in ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"] {
-        write(&folder.path().join(name), &HashMap::from([("a.weight".to_owned(), zeros(&[2]))]));
-    }
-    assert_says(Checkpoint::open(folder.path()), &["`a.weight`", "00001-of", "00002-of"]);
+fn a_gguf_without_an_alignment_is_refused() {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let header = [&b"GGUF\x03\0\0\0"[..], &0_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
+    let value = [&4_u32.to_le_bytes()[..], &0_u32.to_le_bytes()].concat();
+    let bytes = [header, text("general.alignment"), value, vec![0; 64]].concat();
+    check_bytes(&bytes, &["aligns its tensors to 0 bytes"]);
 }
 
 /// The `dev` transformer in Black Forest Labs' names with a change.
@@ -115,6 +115,33 @@ fn a_tensor_is_named_as_its_file_spells_it() {
         drop(tensors.insert("double_blocks.0.odd.weight".to_owned(), zeros(&[2])));
     });
     assert_says(extra, &["1 tensors in", "`double_blocks.0.odd.weight`", "flux.safetensors"]);
+}
+
+#[test]
+fn a_tensor_outside_of_the_parts_of_a_file_is_refused() {
+    let tensors = common::tensors("fixtures/single_file/flux_f32.safetensors");
+    let prefixed =
+        tensors.into_iter().map(|(name, t)| (format!("model.diffusion_model.{name}"), t));
+    let mut tensors: HashMap<_, _> = prefixed.collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("all.safetensors");
+    let open = |tensors: &HashMap<String, Tensor>| {
+        write(&path, tensors);
+        let base = Some(common::repo("models/starter"));
+        let files = FluxFiles { model: path.clone(), base, ..FluxFiles::default() };
+        let (device, precision) = (Device::Cpu, Precision::F32);
+        let options =
+            LoadOptions { device, precision, offload: Offload::Blocks, available_bytes: None };
+        FluxPipeline::load(files, &options, &Unobserved)
+    };
+    tensors.insert("model_ema.decay".to_owned(), zeros(&[1]));
+    // Not a word of the tensors that are known to be of no use; this base's widths are others.
+    assert_says(open(&tensors), &["belong to different models"]);
+    tensors.insert("control.adapter.weight".to_owned(), zeros(&[2]));
+    assert_says(
+        open(&tensors),
+        &["all.safetensors", "1 tensors that belong to none", "`control.adapter.weight`"],
+    );
 }
 
 /// What a file with these tensors is taken for.

@@ -12,6 +12,8 @@ use half::{bf16, f16};
 pub const LINE: usize = 64;
 /// Bytes of a huge page on x86-64 and, with 4 KiB pages, on aarch64.
 const HUGE_PAGE: usize = 2 << 20;
+/// A multiple of the bytes of an ordinary page of every system.
+const SMALL_PAGE: usize = 64 << 10;
 
 /// Numbers for which every pattern of bits is a value; all zero bits are zero.
 ///
@@ -124,10 +126,11 @@ impl<T: Element> fmt::Debug for AlignedBuf<T> {
     }
 }
 
-/// Zeroed pages of the system, aligned to a huge page, of which it is asked to make huge ones.
+/// Zeroed pages of the system, aligned to a huge page, of which it is asked to make huge ones. What is beyond the last
+/// whole huge page stays on small ones, so that a weight takes no more than its numbers.
 #[cfg(unix)]
 fn map_zeroed(size: usize) -> NonNull<u8> {
-    let whole = size.next_multiple_of(HUGE_PAGE);
+    let whole = size.next_multiple_of(SMALL_PAGE);
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let reserved = whole + HUGE_PAGE;
@@ -154,7 +157,7 @@ fn map_zeroed(size: usize) -> NonNull<u8> {
 #[cfg(unix)]
 fn unmap(start: NonNull<u8>, size: usize) {
     // SAFETY: the part that `map_zeroed` kept, which nobody uses any more.
-    unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(HUGE_PAGE)) };
+    unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(SMALL_PAGE)) };
 }
 
 thread_local! {

@@ -85,7 +85,12 @@ impl ChosenAdapter {
         let file = adapter.path().display().to_string();
         match (first_unknown, adapter.zero().first()) {
             (Some(first), _) if !self.allow_partial || counts.applied == 0 => {
-                Err(Error::UnknownTensors { count: counts.unknown, first, file })
+                let message = format!(
+                    "{} of its tensors are for nothing that the base model has, the first is `{first}`; was it trained on \
+                     another base model? `--allow-partial` (`allow_partial` on import) uses the rest, if there is any",
+                    counts.unknown
+                );
+                Err(Error::model(file, message))
             }
             (_, Some(first)) if !self.allow_partial => {
                 let message = format!(

@@ -3,11 +3,11 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
-use crate::weights::{LinearWeight, Weights};
+use crate::weights::{Table, Weights};
 
 /// A table of embeddings.
 pub struct Embedding {
-    table: LinearWeight,
+    table: Table,
     channels: usize,
     dtype: DType,
 }
@@ -18,7 +18,7 @@ impl Embedding {
     /// # Errors
     /// When it is missing or has another shape.
     pub fn load(weights: &Weights, rows: usize, channels: usize) -> Result<Self> {
-        let table = weights.linear_weight("weight", [rows, channels])?;
+        let table = weights.table("weight", [rows, channels])?;
         Ok(Self { table, channels, dtype: weights.dtype() })
     }
 
@@ -30,8 +30,8 @@ impl Embedding {
         let (b, l) = ids.dims2()?;
         let ids = ids.flatten_all()?;
         let rows = match &self.table {
-            LinearWeight::Dense(table) => table.index_select(&ids, 0)?,
-            LinearWeight::Quantized(table) => table.embedding(&ids)?.to_dtype(self.dtype)?,
+            Table::Dense(table) => table.index_select(&ids, 0)?,
+            Table::Quantized(table) => table.embedding(&ids)?.to_dtype(self.dtype)?,
         }; // (b·l, d)
         Ok(rows.reshape((b, l, self.channels))?) // (b, l, d)
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use candle_core::quantized::QTensor;
 
 use crate::adapters::{AdapterSlot, Branch};
 use crate::error::{Error, Result};
@@ -21,19 +20,11 @@ pub enum Bias {
 
 /// y = x · Wᵀ + b + Σ LoRA.
 pub struct Linear {
-    weight: Weight,
+    weight: LinearWeight,
     bias: Option<Tensor>,
     /// In which it multiplies.
     dtype: DType,
     adapters: Arc<AdapterSlot>,
-}
-
-/// How a layer keeps its weight.
-enum Weight {
-    /// Ready to be multiplied.
-    Frozen(FrozenWeight),
-    /// In the blocks of its checkpoint, to be expanded.
-    Blocks(Arc<QTensor>),
 }
 
 impl Linear {
@@ -47,10 +38,7 @@ impl Linear {
         out_features: usize,
         bias: Bias,
     ) -> Result<Self> {
-        let weight = match weights.linear_weight("weight", [out_features, in_features])? {
-            LinearWeight::Dense(weight) => Weight::Frozen(FrozenWeight::new(weight)?),
-            LinearWeight::Quantized(blocks) => Weight::Blocks(blocks),
-        };
+        let weight = weights.linear_weight("weight", [out_features, in_features])?;
         let bias = match bias {
             Bias::Yes => Some(weights.tensor("bias", &[out_features])?),
             Bias::No => None,
@@ -91,8 +79,8 @@ impl Linear {
     /// The layer without its adapters.
     fn base(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.weight {
-            Weight::Frozen(weight) => weight.forward(x, self.bias.as_ref(), dtype),
-            Weight::Blocks(blocks) => {
+            LinearWeight::Frozen(weight) => weight.forward(x, self.bias.as_ref(), dtype),
+            LinearWeight::Quantized(blocks) => {
                 // Expanded for the length of one product: exact, and one layer's weights at a time.
                 let weight = blocks.dequantize(x.device())?.to_dtype(self.dtype)?;
                 FrozenWeight::new(weight)?.forward(x, self.bias.as_ref(), dtype)
@@ -101,13 +89,8 @@ impl Linear {
     }
 
     /// As [`forward`](Self::forward), with gradients for `x` and the one branch that may be trained.
-    fn forward_trained(
-        &self,
-        x: &Tensor,
-        branches: &[Branch],
-        dtype: DType,
-    ) -> Result<Tensor> {
-        let Weight::Frozen(weight) = &self.weight else {
+    fn forward_trained(&self, x: &Tensor, branches: &[Branch], dtype: DType) -> Result<Tensor> {
+        let LinearWeight::Frozen(weight) = &self.weight else {
             let message = "a quantised model cannot be trained on; use one in f32 or bf16";
             return Err(Error::invalid("base_model", "in GGUF", message));
         };

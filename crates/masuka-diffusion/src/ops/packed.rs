@@ -210,7 +210,8 @@ mod tests {
     #[test]
     fn rows_of_another_width_are_refused() {
         let weight = FrozenWeight::new(random(&[4, 3], DType::F32)).unwrap();
-        let error = weight.forward(&random(&[2, 4], DType::F32), None, DType::F32).unwrap_err().to_string();
+        let error =
+            weight.forward(&random(&[2, 4], DType::F32), None, DType::F32).unwrap_err().to_string();
         assert!(error.contains("rows of 3 numbers are wanted"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
-//! What encoding and decoding take, before any weight is loaded. A walk over the same blocks as the encoder's and
-//! the decoder's, counting what exists at once; `tests/vae_memory.rs` holds it against the process's peak.
+//! What decoding takes, before any weight is loaded. A walk over the same blocks as the decoder's, counting what exists
+//! at once; `tests/flux_shaped.rs` holds it against the process's peak.
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use super::bands::Tiling;
 use super::config::AutoencoderKlConfig;
@@ -9,21 +9,21 @@ use super::config::AutoencoderKlConfig;
 /// Copies of a band of a convolution or norm, and what the allocator keeps.
 const WORKSPACE: usize = 192 << 20;
 
-/// Scores of attention as products, weights and weights again.
+/// Scores of attention as products, weights and weights again; the processor's kernel keeps none.
 const ATTENTION_SCORES: usize = 4 * (64 << 20);
 
 impl AutoencoderKlConfig {
-    /// Bytes that decoding one picture of `height` × `width` pixels takes at its peak, beside the weights.
+    /// Bytes that decoding one picture of (height, width) pixels takes at its peak, beside the weights.
     pub fn decode_peak_bytes(
         &self,
-        height: usize,
-        width: usize,
+        (height, width): (usize, usize),
         dtype: DType,
+        device: &Device,
         tiling: Tiling,
     ) -> usize {
         let levels = self.block_out_channels.len();
         let (latent_height, latent_width) = (height >> (levels - 1), width >> (levels - 1));
-        let mut walk = Footprint::new(latent_height, latent_width, dtype, tiling);
+        let mut walk = Footprint::new((latent_height, latent_width), dtype, device, tiling);
         let channels: Vec<usize> = self.block_out_channels.iter().rev().copied().collect();
         walk.mid_block(self, channels[0]);
         let mut c_in = channels[0];
@@ -41,33 +41,6 @@ impl AutoencoderKlConfig {
         walk.head(c_in);
         walk.peak + WORKSPACE + 2 * self.out_channels * height * width * size_of::<f32>()
     }
-
-    /// Bytes that encoding one picture of `height` × `width` pixels takes at its peak, beside the weights.
-    pub fn encode_peak_bytes(
-        &self,
-        height: usize,
-        width: usize,
-        dtype: DType,
-        tiling: Tiling,
-    ) -> usize {
-        let mut walk = Footprint::new(height, width, dtype, tiling);
-        let mut c_in = self.block_out_channels[0];
-        let levels = self.block_out_channels.len();
-        for (level, &c_out) in self.block_out_channels.iter().enumerate() {
-            walk.resnet(c_in, c_out, 0);
-            if self.layers_per_block > 1 {
-                walk.resnet(c_out, c_out, 0);
-            }
-            if level + 1 < levels {
-                walk.holds(walk.tensor(c_out) * 5 / 4);
-                walk.resize(walk.height / 2, walk.width / 2);
-            }
-            c_in = c_out;
-        }
-        walk.mid_block(self, c_in);
-        walk.head(c_in);
-        walk.peak + WORKSPACE + 2 * self.in_channels * height * width * size_of::<f32>()
-    }
 }
 
 /// The largest that the tensors of a walk have been together, in bytes.
@@ -76,12 +49,15 @@ struct Footprint {
     width: usize,
     dtype: DType,
     tiling: Tiling,
+    /// Of attention.
+    scores: usize,
     peak: usize,
 }
 
 impl Footprint {
-    fn new(height: usize, width: usize, dtype: DType, tiling: Tiling) -> Self {
-        Self { height, width, dtype, tiling, peak: 0 }
+    fn new((height, width): (usize, usize), dtype: DType, device: &Device, tiling: Tiling) -> Self {
+        let scores = if device.is_cpu() { 0 } else { ATTENTION_SCORES };
+        Self { height, width, dtype, tiling, scores, peak: 0 }
     }
 
     fn resize(&mut self, height: usize, width: usize) {
@@ -126,7 +102,7 @@ impl Footprint {
         if config.mid_block_add_attention {
             // Input, tokens, queries, keys, values, transposed keys and the answer, widened to f32.
             let widened = c * self.height * self.width * size_of::<f32>();
-            self.holds(self.tensor(c) + 8 * widened + ATTENTION_SCORES);
+            self.holds(self.tensor(c) + 8 * widened + self.scores);
         }
     }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
 use super::checkpoint_file::CheckpointFile;
 use super::names::{Names, Take};
 use super::shards;
 use super::source::TensorSource;
-use super::store::LinearWeight;
 use super::stored::{Encoding, StoredTensor};
 use crate::error::{Error, Result};
+use crate::ops::PackedWeight;
 
 /// Open files of weights, seen as one component.
 #[derive(Clone)]
@@ -179,13 +180,19 @@ impl TensorSource for Checkpoint {
         stored.read(&ranges, &origin.take.shape(&stored.shape), dtype, device)
     }
 
-    fn load_linear(&self, name: &str, dtype: DType, device: &Device) -> Result<LinearWeight> {
+    fn load_blocks(&self, name: &str, device: &Device) -> Result<Option<QTensor>> {
         if self.blocks(name).is_none() {
-            return Ok(LinearWeight::Dense(self.load(name, dtype, device)?));
+            return Ok(None);
         }
         let (origin, stored) = self.origin(name)?;
         let ranges = origin.take.ranges(stored.shape[0]);
         let shape = origin.take.shape(&stored.shape);
-        Ok(LinearWeight::Quantized(Arc::new(stored.quantized(&ranges, &shape, device)?)))
+        Ok(Some(stored.quantized(&ranges, &shape, device)?))
+    }
+
+    fn pack(&self, name: &str, dtype: DType) -> Result<Option<PackedWeight>> {
+        let (origin, stored) = self.origin(name)?;
+        let ranges = origin.take.ranges(stored.shape.first().copied().unwrap_or(1));
+        Ok(stored.pack(&ranges, dtype))
     }
 }

@@ -142,6 +142,10 @@ const OTHERS: &[(&str, &str)] = &[
     (".hada_w1_a", "a LoHa adapter"),
 ];
 
+/// Tensors beside the parts of a checkpoint that no part needs: averages kept while training, tables of noise levels,
+/// the mark of a scaled fp8 file.
+const BESIDE: &[&str] = &["model_ema.", "denoiser.sigmas", "scaled_fp8"];
+
 /// How a part is spelled in a checkpoint.
 #[derive(Clone)]
 struct Spelling {
@@ -185,6 +189,15 @@ impl Contents {
         let Spelling { prefix, mark } = self.parts.get(&part)?;
         let belongs = |name: &str| !mark.leaves_out.iter().any(|other| name.starts_with(other));
         Some(checkpoint.part(prefix, mark.names, belongs))
+    }
+
+    /// Of `names`, those that belong to none of the parts and are not known to be of no use.
+    pub fn strays<'a>(&self, names: &'a [String]) -> Vec<&'a str> {
+        let is_known = |name: &str| {
+            self.parts.values().any(|spelling| name.starts_with(&spelling.prefix))
+                || BESIDE.iter().any(|beside| name.starts_with(beside))
+        };
+        names.iter().map(String::as_str).filter(|name| !is_known(name)).collect()
     }
 
     /// What it is, for people: its parts, or the other family that it looks like.

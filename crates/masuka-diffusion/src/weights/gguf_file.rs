@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 pub const MAGIC: &[u8] = b"GGUF";
 /// Where the header of version 2 and above counts its tensors.
 const COUNT: std::ops::Range<usize> = 8..16;
+/// The key of the alignment of tensors, and within how much of a file it is looked for.
+const ALIGNMENT_KEY: &[u8] = b"general.alignment";
+const ALIGNMENT_WITHIN: usize = 16 << 20;
 /// Blocks begin with half floats.
 const BLOCK_ALIGNMENT: usize = 2;
 
@@ -30,6 +33,7 @@ impl GgufFile {
     /// # Errors
     /// When the header is damaged or does not fit the file.
     pub fn read(file: MappedFile) -> Result<Self> {
+        check_alignment(&file)?;
         let content = Content::read(&mut file.reader()).map_err(|e| {
             let message = format!("is no valid GGUF file ({e}); copy it again");
             Error::model(file.path().display(), message)
@@ -101,5 +105,29 @@ impl GgufFile {
                 "is cut off: tensor `{name}` would end beyond its {length} bytes; copy it again"
             ))),
         }
+    }
+}
+
+/// Refuses an alignment that is no power of two, by which the reader of headers would divide.
+fn check_alignment(file: &MappedFile) -> Result<()> {
+    let bytes = &file.bytes()[..file.bytes().len().min(ALIGNMENT_WITHIN)];
+    let key = bytes.windows(ALIGNMENT_KEY.len()).position(|window| window == ALIGNMENT_KEY);
+    let Some(value) = key.and_then(|at| bytes.get(at + ALIGNMENT_KEY.len()..)) else {
+        return Ok(());
+    };
+    let kind =
+        value.get(..4).and_then(|kind| kind.first_chunk()).map(|kind| u32::from_le_bytes(*kind));
+    // Of 8, 16 and 32 bits, each unsigned or signed.
+    let bytes = kind.filter(|kind| *kind < 6).and_then(|kind| value.get(4..4 + (1 << (kind / 2))));
+    let number =
+        |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    match bytes.map(number) {
+        Some(alignment) if !alignment.is_power_of_two() => {
+            let message = format!(
+                "aligns its tensors to {alignment} bytes, which is no power of two; copy it again"
+            );
+            Err(Error::model(file.path().display(), message))
+        }
+        _ => Ok(()),
     }
 }

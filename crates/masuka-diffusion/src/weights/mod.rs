@@ -18,4 +18,4 @@ pub use checkpoint::Checkpoint;
 pub use detect::{Contents, Part};
 pub use shapes::{FromShapes, Shapes};
 pub use source::TensorSource;
-pub use store::{LinearWeight, Weights};
+pub use store::{LinearWeight, Table, Weights};

@@ -1,9 +1,10 @@
 //! Where tensors come from, seen from a model file: by its own names, whatever the checkpoint calls them.
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
-use super::store::LinearWeight;
 use crate::error::{Error, Result};
+use crate::ops::PackedWeight;
 
 /// Named tensors of one component, on disk.
 pub trait TensorSource: Send + Sync {
@@ -53,11 +54,19 @@ pub trait TensorSource: Send + Sync {
     /// [`Error::MissingTensor`] when it is not there, or a failure to convert or copy it.
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
 
-    /// Reads a matrix, in blocks if it is stored so.
+    /// Reads a matrix in blocks, if it is stored so.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    fn load_linear(&self, name: &str, dtype: DType, device: &Device) -> Result<LinearWeight> {
-        Ok(LinearWeight::Dense(self.load(name, dtype, device)?))
+    fn load_blocks(&self, _name: &str, _device: &Device) -> Result<Option<QTensor>> {
+        Ok(None)
+    }
+
+    /// Packs a matrix for the processor without a copy of it beside the packed one, where that is possible.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn pack(&self, _name: &str, _dtype: DType) -> Result<Option<PackedWeight>> {
+        Ok(None)
     }
 }

@@ -13,9 +13,18 @@ use candle_core::{DType, Device, Tensor};
 use super::source::TensorSource;
 use crate::adapters::AdapterSlot;
 use crate::error::{Error, Result};
+use crate::ops::FrozenWeight;
 
-/// The weight of a linear layer as the checkpoint stores it, (out, in).
+/// The weight of a linear layer, (out, in).
 pub enum LinearWeight {
+    /// Numbers in the component's dtype, ready to be multiplied.
+    Frozen(FrozenWeight),
+    /// GGUF blocks, expanded when they are used.
+    Quantized(Arc<QTensor>),
+}
+
+/// A table (rows, d) whose rows are looked up.
+pub enum Table {
     /// Numbers in the component's dtype.
     Dense(Tensor),
     /// GGUF blocks, expanded when they are used.
@@ -131,14 +140,34 @@ impl Weights {
         self.component.source.load(&name, dtype, self.device())
     }
 
-    /// The matrix (out, in) of a linear layer or (rows, d) of a table, which may stay quantised. This is the only door
-    /// for weights that may have another form in memory than numbers of the component's dtype.
+    /// The matrix (out, in) of a linear layer, packed for the processor or quantised where that is of use.
     ///
     /// # Errors
     /// When it is missing or has another shape.
     pub fn linear_weight(&self, name: &str, shape: [usize; 2]) -> Result<LinearWeight> {
         let name = self.claim(name, &shape)?;
-        self.component.source.load_linear(&name, self.dtype(), self.device())
+        let (source, dtype, device) = (&self.component.source, self.dtype(), self.device());
+        if let Some(blocks) = source.load_blocks(&name, device)? {
+            return Ok(LinearWeight::Quantized(Arc::new(blocks)));
+        }
+        let packed = if device.is_cpu() { source.pack(&name, dtype)? } else { None };
+        Ok(LinearWeight::Frozen(match packed {
+            Some(packed) => FrozenWeight::Packed(Arc::new(packed)),
+            None => FrozenWeight::new(source.load(&name, dtype, device)?)?,
+        }))
+    }
+
+    /// A table (rows, d), which may stay quantised.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table> {
+        let name = self.claim(name, &shape)?;
+        let (source, device) = (&self.component.source, self.device());
+        Ok(match source.load_blocks(&name, device)? {
+            Some(blocks) => Table::Quantized(Arc::new(blocks)),
+            None => Table::Dense(source.load(&name, self.dtype(), device)?),
+        })
     }
 
     /// A slot for the adapters of the linear layer that this view stands on.

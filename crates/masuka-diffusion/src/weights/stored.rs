@@ -7,10 +7,13 @@ use std::ops::Range;
 use candle_core::quantized::{GgmlDType, QTensor, ggml_file};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
+use masuka_kernels::Number as Packable;
+use masuka_kernels::linear::PackedLinear;
 use rayon::prelude::*;
 
 use super::mapped_file::MappedFile;
 use crate::error::{Error, Result};
+use crate::ops::PackedWeight;
 
 /// Bytes of a file that are decoded before their pages are given back.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -122,6 +125,42 @@ impl StoredTensor<'_> {
         Ok(tensor)
     }
 
+    /// Packs those rows of a matrix for the processor's products, row by row from the file; none if they are of a kind
+    /// that has to be read as a tensor.
+    pub fn pack(&self, ranges: &[Range<usize>], dtype: DType) -> Option<PackedWeight> {
+        if matches!(self.encoding, Encoding::Blocks(_) | Encoding::Other(_)) {
+            return None;
+        }
+        match dtype {
+            DType::BF16 => Some(PackedWeight::Bf16(self.pack_as(ranges))),
+            DType::F32 => Some(PackedWeight::F32(self.pack_as(ranges))),
+            _ => None,
+        }
+    }
+
+    fn pack_as<T: Number + Packable>(&self, ranges: &[Range<usize>]) -> PackedLinear<T> {
+        let rows: Vec<usize> = ranges.iter().flat_map(Clone::clone).collect();
+        let row_bytes = self.bytes.len() / self.rows().max(1);
+        let columns = row_bytes / self.encoding.bytes_of(1);
+        let rows_of_chunk = (CHUNK_BYTES / row_bytes.max(1)).max(1);
+        let packed = PackedLinear::from_rows(rows.len(), columns, |row, numbers: &mut [T]| {
+            let stored = rows[row];
+            decode_here(
+                self.encoding,
+                &self.file.bytes()[self.span(&(stored..stored + 1))],
+                numbers,
+            );
+            // Other threads may not be through with these rows; they read them from the disk again.
+            if (row + 1) % rows_of_chunk == 0 {
+                self.file.give_back(
+                    self.span(&((stored + 1).saturating_sub(rows_of_chunk)..stored + 1)),
+                );
+            }
+        });
+        ranges.iter().for_each(|rows| self.file.give_back(self.span(rows)));
+        packed
+    }
+
     fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
@@ -197,8 +236,21 @@ impl Number for f16 {
     }
 }
 
-/// Writes every element of `out`.
+/// Writes every element of `out`, on all threads.
 fn decode<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [MaybeUninit<T>]) {
+    let bytes = bytes.par_chunks(encoding.bytes_of(TASK));
+    out.par_chunks_mut(TASK).zip(bytes).for_each(|(out, bytes)| decode_part(encoding, bytes, out));
+}
+
+/// Writes every element of `out`, on this thread.
+fn decode_here<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [T]) {
+    // SAFETY: a number may be written where one may be missing, and `decode_part` takes none away.
+    let places: &mut [MaybeUninit<T>] =
+        unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) };
+    decode_part(encoding, bytes, places);
+}
+
+fn decode_part<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [MaybeUninit<T>]) {
     match encoding {
         Encoding::F32 => each(bytes, out, |b: [u8; 4]| T::rounded(f32::from_le_bytes(b))),
         Encoding::F16 => each(bytes, out, |b: [u8; 2]| T::rounded(f16::from_le_bytes(b).to_f32())),
@@ -222,15 +274,13 @@ fn decode<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [MaybeUninit<T>
 fn each<const SIZE: usize, T: Number>(
     bytes: &[u8],
     out: &mut [MaybeUninit<T>],
-    value: impl Fn([u8; SIZE]) -> T + Sync,
+    value: impl Fn([u8; SIZE]) -> T,
 ) {
     let (numbers, _) = bytes.as_chunks::<SIZE>();
     assert_eq!(numbers.len(), out.len(), "a number for each place");
-    out.par_chunks_mut(TASK).zip(numbers.par_chunks(TASK)).for_each(|(out, numbers)| {
-        for (out, number) in out.iter_mut().zip(numbers) {
-            out.write(value(*number));
-        }
-    });
+    for (out, number) in out.iter_mut().zip(numbers) {
+        out.write(value(*number));
+    }
 }
 
 /// The value of an e4m3 byte: sign, four bits of exponent with bias 7, three of mantissa, no infinities.

@@ -3,7 +3,9 @@
 
 pub mod checkpoints; // files written for a test
 pub mod flux; // the transformer with the inputs of a fixture
+pub mod memory; // peaks of child processes
 pub mod starter; // the starter model, drawn with
+pub mod zeros; // large models that take no room on the disk
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

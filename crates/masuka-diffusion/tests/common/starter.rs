@@ -8,9 +8,18 @@ use masuka_diffusion::pipelines::{
     GenerateRequest, GeneratedPicture, Guidance, LoadOptions, Offload, PictureSize, Precision,
     SamplerName,
 };
+use masuka_kernels::set_level_limit;
+
+/// Keeps the kernels of this process to the level that `MASUKA_CPU_LEVEL` names, if it names one.
+pub fn limit_level() {
+    if let Ok(level) = std::env::var("MASUKA_CPU_LEVEL") {
+        set_level_limit(level.parse().expect("a level"));
+    }
+}
 
 /// The starter model.
 pub fn load(precision: Precision, offload: Offload) -> FluxPipeline {
+    limit_level();
     let files = FluxFiles::folder(&super::repo("models/starter"));
     let options = LoadOptions { device: Device::Cpu, precision, offload, available_bytes: None };
     FluxPipeline::load(files, &options, &Unobserved).expect("the starter model loads")

@@ -86,7 +86,15 @@ impl<T: Number> PackedLinear<T> {
     /// When the length is not `out_features · in_features`.
     pub fn pack(weight: WeightRows<'_>, out_features: usize, in_features: usize) -> Self {
         assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
-        let read = |output, numbers: &mut [T]| weight.read(output, numbers);
+        Self::from_rows(out_features, in_features, |output, numbers| weight.read(output, numbers))
+    }
+
+    /// Packs the rows that `read(output, numbers)` writes, from all threads and in no order.
+    pub fn from_rows(
+        out_features: usize,
+        in_features: usize,
+        read: impl Fn(usize, &mut [T]) + Sync,
+    ) -> Self {
         Self { weight: Packed::new(out_features, in_features, read) }
     }
 

@@ -1,6 +1,7 @@
 //! Prompt to picture files.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +65,39 @@ fn without_a_name_the_picture_is_called_by_its_seed_and_nothing_is_overwritten()
     let seed = desk.ok(&args(&["--json"])).json()["images"][0]["seed"].as_u64().unwrap();
     assert!(seed < 1 << 32);
     assert!(desk.exists(&format!("masuka-{seed}.png")));
+}
+
+#[test]
+fn parts_may_come_from_files_and_folders_of_their_own() {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/starter");
+    let at = |part: &str| starter.join(part).display().to_string();
+    let desk = Desk::new();
+    desk.ok(&args(&["--seed", "7", "-o", "whole.png", "--model", &at("")]));
+    let transformer = at("transformer/diffusion_pytorch_model.safetensors");
+    let parts = [
+        ("--model", transformer.clone()),
+        ("--vae", at("vae")),
+        ("--text-encoder", at("text_encoder/model.safetensors")),
+        ("--text-encoder-2", at("text_encoder_2")),
+        ("--tokenizer", at("tokenizer")),
+        ("--tokenizer-2", at("tokenizer_2/tokenizer.json")),
+    ];
+    let scheduler = at("scheduler");
+    std::fs::create_dir(desk.path("base")).unwrap();
+    std::os::unix::fs::symlink(&scheduler, desk.path("base/scheduler")).unwrap();
+    let mut given: Vec<&str> = parts.iter().flat_map(|(flag, path)| [*flag, path]).collect();
+    given.extend(["--base", "base", "--seed", "7", "-o", "parts.png"]);
+    desk.ok(&args(&given));
+    desk.ok(&args(&["--model", &transformer, "--base", &at(""), "--seed", "7", "-o", "base.png"]));
+    let pixels = |name| image::load_from_memory(&desk.bytes(name)).unwrap().to_rgb8();
+    assert_eq!(pixels("parts.png"), pixels("whole.png"));
+    assert_eq!(pixels("base.png"), pixels("whole.png"));
+    desk.fails(&args(&["--model", &transformer, "--vae", &at("vae")]), 1, "`--text-encoder`");
+    desk.fails(
+        &args(&["--model", &at(""), "--vae", &at("text_encoder")]),
+        1,
+        "an autoencoder is wanted",
+    );
 }
 
 #[test]

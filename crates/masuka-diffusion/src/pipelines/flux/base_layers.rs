@@ -8,7 +8,7 @@ use crate::adapters::lora_formats::{canonical_module, is_adaptable};
 use crate::adapters::{BaseLayer, BaseLayers, Host, Target};
 use crate::error::{Error, Result};
 use crate::pipelines::LoadOptions;
-use crate::weights::{LinearWeight, Part, Weights};
+use crate::weights::{Part, Table, Weights};
 
 const TARGETS: [Target; 3] = [Target::Transformer, Target::TextEncoder, Target::TextEncoder2];
 
@@ -77,9 +77,9 @@ impl BaseLayers for FluxLayers {
         if is_norm {
             return Ok(BaseLayer { weight: weights.tensor("weight", &[*out])?, bias: None });
         }
-        let weight = match weights.linear_weight("weight", [*out, *columns])? {
-            LinearWeight::Dense(weight) => weight,
-            LinearWeight::Quantized(blocks) => blocks.dequantize(weights.device())?,
+        let weight = match weights.table("weight", [*out, *columns])? {
+            Table::Dense(weight) => weight,
+            Table::Quantized(blocks) => blocks.dequantize(weights.device())?,
         };
         let bias = weights.contains("bias").then(|| weights.tensor("bias", &[*out])).transpose()?;
         Ok(BaseLayer { weight, bias })

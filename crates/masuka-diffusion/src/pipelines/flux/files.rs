@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::pipelines::LoadOptions;
 use crate::samplers::ScheduleConfig;
-use crate::weights::{Checkpoint, Contents, FromShapes, Part, Shapes, Weights};
+use crate::weights::{Checkpoint, Contents, FromShapes, Part, Shapes, TensorSource, Weights};
 
 /// The pipelines whose parts are those of FLUX.1.
 const PIPELINES: [&str; 3] = ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline"];
@@ -130,7 +130,10 @@ impl FluxFiles {
             let checkpoint = Checkpoint::open(&self.model)?;
             let contents = Contents::of(&checkpoint);
             match contents.part(part, &checkpoint) {
-                Some(checkpoint) => return Ok(Located { checkpoint, config: None }),
+                Some(found) => {
+                    refuse_strays(&self.model, &contents, &checkpoint)?;
+                    return Ok(Located { checkpoint: found, config: None });
+                }
                 None if part == Part::Transformer => {
                     return Err(is_another(&self.model, &contents, part));
                 }
@@ -210,6 +213,20 @@ fn in_folder(folder: &Path, part: Part) -> Result<Located> {
         // Let the model file say which tensors it misses.
         None => Ok(Located { checkpoint: all, config }),
     }
+}
+
+/// Refuses a file of which no part would use every tensor.
+fn refuse_strays(path: &Path, contents: &Contents, checkpoint: &Checkpoint) -> Result<()> {
+    let names = checkpoint.names();
+    let strays = contents.strays(&names);
+    let Some(first) = strays.first() else { return Ok(()) };
+    let message = format!(
+        "holds {} and {} tensors that belong to none of that, the first is `{first}`: is it of another model? \
+         (a file without them will do)",
+        contents.describe(),
+        strays.len()
+    );
+    Err(Error::model(path.display(), message))
 }
 
 fn is_another(path: &Path, contents: &Contents, wanted: Part) -> Error {

@@ -35,7 +35,7 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
     let schedule = files.schedule(config.guidance_embeds)?;
     let clip = PromptTokenizer::clip(&files.tokenizer(TokenizerOf::Clip)?)?;
     let t5 = PromptTokenizer::t5(&files.tokenizer(TokenizerOf::T5)?)?;
-    let t5_length = T5_LENGTHS[usize::from(!config.guidance_embeds)].min(t5.model_max_length());
+    let t5_length = t5_length(config.guidance_embeds, t5.model_max_length());
     let prompter = Prompter {
         clip_length: clip.model_max_length(),
         t5_length,
@@ -58,6 +58,11 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
         cache: PromptCache::default(),
         adapters: Vec::new(),
     })
+}
+
+/// Tokens that T5 is given: as many as the model was trained with, no more than its tokenizer allows.
+fn t5_length(guidance_embeds: bool, model_max_length: usize) -> usize {
+    T5_LENGTHS[usize::from(!guidance_embeds)].min(model_max_length)
 }
 
 /// Refuses parts that do not belong together.
@@ -132,4 +137,18 @@ fn autoencoder(
         weights.finish()?;
         Ok(vae)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::t5_length;
+
+    #[test]
+    fn t5_is_given_512_tokens_by_dev_and_256_by_schnell_if_its_tokenizer_allows() {
+        assert_eq!(t5_length(true, 512), 512);
+        assert_eq!(t5_length(true, usize::MAX), 512);
+        assert_eq!(t5_length(false, 512), 256);
+        assert_eq!(t5_length(false, 16), 16);
+        assert_eq!(t5_length(true, 77), 77);
+    }
 }

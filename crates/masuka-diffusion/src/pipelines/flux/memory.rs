@@ -2,7 +2,7 @@
 
 use super::files::FluxFiles;
 use crate::error::{Error, Result};
-use crate::pipelines::{LoadOptions, Offload, PictureSize, Precision};
+use crate::pipelines::{LoadOptions, Offload, PictureSize};
 use crate::transformers::flux::FluxConfig;
 use crate::vaes::{AutoencoderKlConfig, Tiling};
 use crate::weights::{Part, Weights};
@@ -45,13 +45,15 @@ impl MemoryEstimate {
         let blocks = transformer_blocks(&transformer, &config);
         let all = transformer.bytes() + transformer.transient_bytes();
         let dtype = options.precision.dtype();
-        let decode = |tiling| vae.decode_peak_bytes(size.height, size.width, dtype, tiling) as u64;
+        let decode = |tiling| {
+            vae.decode_peak_bytes((size.height, size.width), dtype, &options.device, tiling) as u64
+        };
         Ok(Self {
             text_encoders: weights(Part::TextEncoder)? + weights(Part::TextEncoder2)?,
             transformer: all,
             transformer_streamed: all - blocks.sum + blocks.largest,
             vae: weights(Part::Autoencoder)?,
-            denoise_activations: denoise_activations(&config, options.precision, size),
+            denoise_activations: denoise_activations(&config, options, size),
             decode_activations: decode(Tiling::Whole),
             decode_activations_in_bands: decode(Tiling::BANDS),
         })
@@ -133,15 +135,16 @@ fn transformer_blocks(weights: &Weights, config: &FluxConfig) -> BlockBytes {
 }
 
 /// What a single-stream block holds at its widest, for one picture: in the stream's dtype the tokens, their norm,
-/// queries, keys, values, attention's result, the MLP's hidden layer and both side by side; in f32 what attention
-/// and the activation widen; and one chunk of scores.
-fn denoise_activations(config: &FluxConfig, precision: Precision, size: PictureSize) -> u64 {
+/// queries, keys, values, attention's result, the MLP's hidden layer and both side by side; in f32 the stream itself
+/// and what attention and the activation widen; and, but for the processor, one chunk of scores.
+fn denoise_activations(config: &FluxConfig, options: &LoadOptions, size: PictureSize) -> u64 {
     const MAX_TEXT_TOKENS: u64 = 512;
     const SCORES: u64 = 4 * (64 << 20);
     let tokens = (size.width / 16 * (size.height / 16)) as u64 + MAX_TEXT_TOKENS;
     let width = config.hidden_size() as u64;
-    let dtype = precision.dtype().size_in_bytes() as u64;
-    tokens * width * (15 * dtype + 10 * 4) + SCORES
+    let dtype = options.precision.dtype().size_in_bytes() as u64;
+    let scores = if options.device.is_cpu() { 0 } else { SCORES };
+    tokens * width * (15 * dtype + 10 * 4) + scores
 }
 
 /// `bytes` for people.

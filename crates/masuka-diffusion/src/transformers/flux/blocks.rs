@@ -76,8 +76,10 @@ impl DoubleStreamBlock {
         let img_mod = Modulation::chunks(&self.img.modulation, vec)?;
         let txt_mod = Modulation::chunks(&self.txt.modulation, vec)?;
 
-        let [img_q, img_k, img_v] = self.img.qkv.forward(&img_mod[0].modulate(img, self.img.dtype)?)?;
-        let [txt_q, txt_k, txt_v] = self.txt.qkv.forward(&txt_mod[0].modulate(txt, self.txt.dtype)?)?;
+        let [img_q, img_k, img_v] =
+            self.img.qkv.forward(&img_mod[0].modulate(img, self.img.dtype)?)?;
+        let [txt_q, txt_k, txt_v] =
+            self.txt.qkv.forward(&txt_mod[0].modulate(txt, self.txt.dtype)?)?;
         let q = Tensor::cat(&[txt_q, img_q], 2)?; // (b, h, l_txt + l_img, d_head)
         let k = Tensor::cat(&[txt_k, img_k], 2)?;
         let v = Tensor::cat(&[txt_v, img_v], 2)?;

@@ -256,7 +256,8 @@ export const text = {
     dropHint: 'PNG, JPEG or WebP, captions as .txt of the same name, or a zip of both',
     rejected: (file: string, reason: string) => `${file}: ${reason}`,
     uploads: 'Uploads',
-    uploaded: (done: number, all: number) => (done < all ? `${done} of ${all} uploaded` : `${many(all, 'file', 'files')} uploaded`),
+    uploaded: (done: number, all: number, faulty: number) =>
+      (done < all ? `${done} of ${all} sent` : `${many(all, 'upload', 'uploads')} done`) + (faulty > 0 ? `, ${faulty} rejected` : ''),
     empty: 'No pictures yet',
     emptyHint: 'Ten to thirty are enough. Say in each caption what should not be learnt: the place, the light, the pose.',
     images: 'Pictures',

@@ -7,13 +7,13 @@ import { createInterface } from 'node:readline'
 
 const BINARY = process.env.MASUKA ?? join(import.meta.dirname, '../../target/debug/masuka')
 
-export async function startServer(variables = {}) {
+export async function startServer({ variables = {}, flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'masuka-story-'))
   let child
   let port = 0
 
   async function start() {
-    child = spawn(BINARY, ['serve', '--port', String(port)], {
+    child = spawn(BINARY, ['serve', '--port', String(port), ...flags], {
       env: { HOME: folder, MASUKA_DATA_DIR: folder, MASUKA_LOG: 'warn', ...variables },
       stdio: ['ignore', 'pipe', 'inherit'],
     })

@@ -1,0 +1,22 @@
+// Things that the story needs at hand.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+export const BLUEPRINT = join(import.meta.dirname, '../../fixtures/datasets/blueprint/train')
+
+/** A LoRA in kohya's convention with a tensor of which nobody knows what it is for. */
+export function writeBadLora(folder) {
+  const module = 'lora_unet_double_blocks_0_img_attn_proj'
+  const tensors = [`${module}.lora_down.weight`, `${module}.lora_up.weight`, 'nobody_knows.weight']
+  const header = {}
+  tensors.forEach((name, i) => {
+    header[name] = { dtype: 'F32', shape: [2, 2], data_offsets: [16 * i, 16 * (i + 1)] }
+  })
+  const text = Buffer.from(JSON.stringify(header))
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(text.length))
+  const values = new Float32Array(4 * tensors.length).fill(0.5)
+  const path = join(folder, 'for-another-model.safetensors')
+  writeFileSync(path, Buffer.concat([length, text, Buffer.from(values.buffer)]))
+  return path
+}

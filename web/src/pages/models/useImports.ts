@@ -1,18 +1,42 @@
-// LoRA files on their way into the server, and what became of each.
+// LoRA on their way into the server, from this machine or from an address, and what became of each.
 
 import { ref } from 'vue'
 
-import { type Schemas } from '@/api/client'
+import { refusal, type Schemas } from '@/api/client'
 import { explain } from '@/api/explain'
 import { keys, queryClient } from '@/api/queries'
 import { upload } from '@/composables/upload'
 
+type Imported = Schemas['ImportedView']
+type Source = File | string
+
 export type Import = {
   id: number
-  file: File
+  source: Source
+  name: string
   percent: number
-  result: Schemas['ImportedView'] | null
+  result: Imported | null
   error: string | null
+}
+
+const nameOf = (source: Source) => (typeof source === 'string' ? source : source.name)
+
+/** `partial` takes a file although some of its tensors fit nowhere. */
+async function fetchInto(source: Source, partial: boolean, tell: (percent: number) => void): Promise<Imported> {
+  if (typeof source !== 'string') {
+    const form = new FormData()
+    if (partial) form.append('allow_partial', 'true')
+    form.append('file', source)
+    return upload<Imported>('/api/models/import', form, tell)
+  }
+  const answered = await fetch('/api/models/import', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ url: source, allow_partial: partial } satisfies Schemas['ImportBody']),
+  })
+  const body: unknown = await answered.json()
+  if (!answered.ok) throw refusal(answered.status, body)
+  return body as Imported
 }
 
 export function useImports() {
@@ -23,15 +47,11 @@ export function useImports() {
     imports.value = imports.value.map((one) => (one.id === id ? { ...one, ...more } : one))
   }
 
-  /** `partial` takes a file although some of its tensors fit nowhere. */
   async function send(one: Import, partial: boolean): Promise<void> {
     change(one.id, { percent: 0, error: null })
-    const form = new FormData()
-    if (partial) form.append('allow_partial', 'true')
-    form.append('file', one.file)
     try {
       const tell = (percent: number) => { change(one.id, { percent }) }
-      const result = await upload<Schemas['ImportedView']>('/api/models/import', form, tell)
+      const result = await fetchInto(one.source, partial, tell)
       change(one.id, { result, percent: 100 })
       await queryClient.invalidateQueries({ queryKey: keys.loras })
     } catch (error) {
@@ -39,8 +59,9 @@ export function useImports() {
     }
   }
 
-  async function add(files: File[]): Promise<void> {
-    const added = files.map((file) => ({ id: (count += 1), file, percent: 0, result: null, error: null }))
+  async function add(sources: Source[]): Promise<void> {
+    const begun = { percent: 0, result: null, error: null }
+    const added = sources.map((source) => ({ id: (count += 1), source, name: nameOf(source), ...begun }))
     imports.value = [...added, ...imports.value]
     for (const one of added) await send(one, false)
   }

@@ -77,7 +77,7 @@ impl Encoder<'_> {
         for (index, (picture, bucket)) in pictures.iter().enumerate() {
             encoded.push(EncodedPicture {
                 bucket: *bucket,
-                name: crate::dataset::file_name(&picture.path),
+                name: picture.name.clone(),
                 latents: self.picture(&picture.path, *bucket)?,
                 caption: self.caption(&picture.caption)?,
             });

@@ -21,6 +21,7 @@ pub mod curve; // the loss of every step
 mod speed; // how fast steps go
 pub mod samples; // pictures drawn meanwhile
 pub mod checkpoint; // the whole state in one file
+pub mod fingerprint; // says which model it is
 pub mod finished; // the adapter's file
 pub mod trainer; // the walk of a training
 

@@ -62,6 +62,8 @@ pub struct Sample<'a> {
     pub prompt: &'a str,
     /// The picture.
     pub picture: &'a Picture,
+    /// Its PNG.
+    pub path: &'a Path,
 }
 
 /// Sees the progress of a training and may stop it.

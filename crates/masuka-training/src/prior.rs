@@ -50,7 +50,8 @@ impl Prior<'_> {
                 self.draw_one(&path, &caption, seed, pipeline, observer)?;
             }
             let side = self.recipe.resolution;
-            drawn.push(CaptionedPicture { path, caption, width: side, height: side });
+            let name = format!("picture {} of the base model", index + 1);
+            drawn.push(CaptionedPicture { path, name, caption, width: side, height: side });
             observer.preparing(Preparation::Priors, index + 1, total);
         }
         Ok(drawn)

@@ -55,7 +55,7 @@ impl Recipe {
         Self {
             trigger: None,
             targets: Targets::AllLinear,
-            size: AdapterSize { rank: 16, alpha: 16.0 },
+            size: AdapterSize { rank: if small { 16 } else { 32 }, alpha: 16.0 },
             steps: if small { 1500 } else { 2000 },
             schedule: Schedule {
                 learning_rate: if small { 1e-3 } else { 1e-4 },

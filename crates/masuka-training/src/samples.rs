@@ -60,8 +60,9 @@ impl Samples {
             let Some(picture) = drawn else { continue };
             let png = encode_png(&picture.to_rgb8(), &parameters)?;
             let name = format!("step-{step:08}-{}.png", index + 1);
-            write_atomically(&folder.join(name), &png)?;
-            observer.sample(&Sample { step, index, prompt, picture: &picture });
+            let path = folder.join(name);
+            write_atomically(&path, &png)?;
+            observer.sample(&Sample { step, index, prompt, picture: &picture, path: &path });
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use common::{repo, tensors};
 use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
 use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
 use masuka_training::checkpoint::Checkpoint;
+use masuka_training::dataset::Dataset;
 use masuka_training::observer::{StepReport, TrainingObserver, Unobserved, Wish};
 use masuka_training::recipe::Recipe;
 use masuka_training::samples::Samples;
@@ -54,9 +55,11 @@ fn training(folder: &Path, name: &str, steps: usize) -> Training {
     recipe.size.rank = 4;
     recipe.schedule.warmup_steps = 2.min(steps - 1);
     Training {
-        dataset: dataset(folder),
+        dataset: Dataset::open(&dataset(folder), Some("TOK")).expect("pictures"),
+        dataset_name: "photos".to_owned(),
         output: folder.join(format!("{name}.safetensors")),
         run_folder: folder.join(name),
+        cache_folder: folder.join(name).join("cache"),
         recipe,
         save_every: 0,
         samples: Samples::default(),
@@ -134,7 +137,7 @@ fn only_the_same_recipe_and_the_same_pictures_are_resumed() {
     run(&training, None).expect("it trains");
     let checkpoint = || Checkpoint::latest(&training.checkpoints()).expect("it is read");
     let (first, second) = (checkpoint(), checkpoint());
-    std::fs::write(training.dataset.join("0.txt"), "another, TOK style").expect("a caption");
+    training.dataset.pictures[0].caption = "another, TOK style".to_owned();
     let error = run(&training, first).expect_err("a refusal").to_string();
     assert!(error.contains("pictures, captions or the base model have changed"), "{error}");
     training.recipe.seed = 8;

@@ -22,6 +22,8 @@ const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 pub struct CaptionedPicture {
     /// The file.
     pub path: PathBuf,
+    /// What people call it.
+    pub name: String,
     /// The caption.
     pub caption: String,
     /// Pixels from left to right, upright.
@@ -115,10 +117,11 @@ fn read(path: &Path, trigger: Option<&str>) -> Result<CaptionedPicture, String> 
         }
         Err(e) => return Err(format!("has a caption that cannot be read: {e}")),
     };
-    Ok(CaptionedPicture { path: path.to_owned(), caption, width, height })
+    let name = file_name(path);
+    Ok(CaptionedPicture { path: path.to_owned(), name, caption, width, height })
 }
 
 /// The last part of a path, for people.
-pub(crate) fn file_name(path: &Path) -> String {
+pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -1,6 +1,5 @@
 //! `masuka train`: pictures become an adapter.
 
-mod fingerprint; // says which model it is
 mod progress; // what a person sees meanwhile
 
 use std::path::{Path, PathBuf};
@@ -10,7 +9,8 @@ use anyhow::Context;
 use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::pipelines::flux::FluxPipeline;
 use masuka_training::checkpoint::Checkpoint;
-use masuka_training::dataset::Dataset;
+use masuka_training::dataset::{self, Dataset};
+use masuka_training::fingerprint;
 use masuka_training::recipe::Recipe;
 use masuka_training::samples::Samples;
 use masuka_training::trainer::{Outcome, Training};
@@ -43,22 +43,25 @@ pub fn run(args: &TrainArgs, environment: &Environment) -> anyhow::Result<()> {
     let checkpoint = checkpoint(args, &run_folder)?;
     let recipe = recipe(args, &pipeline, checkpoint.as_ref())?;
     let is_cpu = device_kind == DeviceKind::Cpu;
+    let dataset = Dataset::open(&args.dataset, recipe.trigger.as_deref())?;
     let training = Training {
-        dataset: args.dataset.clone(),
-        samples: samples(args, &recipe)?,
+        samples: samples(args, &recipe, &dataset),
+        dataset,
+        dataset_name: dataset::file_name(&args.dataset),
         output,
+        cache_folder: run_folder.join("cache"),
         run_folder,
         recipe,
         save_every: args.save_every,
         base_model: files.name(),
-        model_fingerprint: fingerprint::of(&files.model)?,
+        model_fingerprint: fingerprint::of([files.model.as_path()])?,
         available_bytes: Memory::detect().filter(|_| is_cpu).map(|m| m.available_bytes),
         software: concat!("masuka ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let progress = TrainingProgress::new(Interrupt::listen()?);
     let outcome = training.run(&mut pipeline, checkpoint, &progress);
     progress.end();
-    report(&training, &outcome?, start.elapsed().as_secs_f64(), args.json)
+    report(args, &training, &outcome?, start.elapsed().as_secs_f64())
 }
 
 /// The adapter's file.
@@ -160,15 +163,14 @@ fn with_flags(base: Recipe, args: &RecipeArgs) -> Recipe {
     recipe
 }
 
-fn samples(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Samples> {
+fn samples(args: &TrainArgs, recipe: &Recipe, dataset: &Dataset) -> Samples {
     let mut prompts = args.sample_prompts.clone();
-    if prompts.is_empty() && args.sample_every > 0 {
-        let dataset = Dataset::open(&args.dataset, recipe.trigger.as_deref())?;
-        let captions = dataset.pictures.into_iter().map(|picture| picture.caption);
+    if prompts.is_empty() {
+        let captions = dataset.pictures.iter().map(|picture| picture.caption.clone());
         prompts = captions.take(DEFAULT_SAMPLES).collect();
     }
     let (every, seed, side) = (args.sample_every, recipe.seed, recipe.resolution);
-    Ok(Samples { every, prompts, seed, side })
+    Samples { every, prompts, seed, side }
 }
 
 /// What is told at the end.
@@ -182,24 +184,24 @@ struct Report {
 }
 
 fn report(
+    args: &TrainArgs,
     training: &Training,
     outcome: &Outcome,
     seconds: f64,
-    as_json: bool,
 ) -> anyhow::Result<()> {
     let (output, steps) = (training.output.display(), training.recipe.steps);
     match outcome {
         Outcome::Finished { loss } => {
             eprintln!("wrote {output}: {steps} steps, loss {loss:.4}, {seconds:.0} s");
             eprintln!("use it with: masuka generate \"…\" --lora {output}:1");
-            if as_json {
+            if args.json {
                 let (output, recipe) = (training.output.clone(), training.recipe.clone());
                 super::print_json(&Report { output, steps, loss: *loss, seconds, recipe })?;
             }
             Ok(())
         }
         Outcome::Stopped { step, checkpoint } => {
-            let dataset = training.dataset.display();
+            let dataset = args.dataset.display();
             if checkpoint.is_some() {
                 eprintln!("stopped after step {step} of {steps}; all of it is kept");
                 eprintln!("go on with: masuka train {dataset} -o {output} --resume");

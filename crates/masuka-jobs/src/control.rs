@@ -38,6 +38,8 @@ impl Stop {
 pub(crate) enum Interruption {
     /// The user.
     Cancelled,
+    /// The user, for a while.
+    Paused,
     /// Another worker has it.
     Lost,
     /// This process ends.
@@ -48,13 +50,34 @@ pub(crate) enum Interruption {
 #[derive(Debug)]
 pub(crate) struct Control {
     cancelled: AtomicBool,
+    paused: AtomicBool,
+    /// The user wants a checkpoint.
+    saves: AtomicBool,
     lost: AtomicBool,
     stop: Stop,
 }
 
 impl Control {
     pub(crate) fn new(stop: Stop) -> Self {
-        Self { cancelled: AtomicBool::new(false), lost: AtomicBool::new(false), stop }
+        let no = || AtomicBool::new(false);
+        Self { cancelled: no(), paused: no(), saves: no(), lost: no(), stop }
+    }
+
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn save(&self) {
+        self.saves.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a checkpoint is wanted that was not written yet.
+    pub(crate) fn wants_save(&self) -> bool {
+        self.saves.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn saved(&self) {
+        self.saves.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn cancel(&self) {
@@ -71,6 +94,8 @@ impl Control {
             Some(Interruption::Lost)
         } else if self.cancelled.load(Ordering::SeqCst) {
             Some(Interruption::Cancelled)
+        } else if self.paused.load(Ordering::SeqCst) {
+            Some(Interruption::Paused)
         } else {
             self.stop.is_asked().then_some(Interruption::Stopped)
         }

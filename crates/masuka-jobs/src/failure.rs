@@ -2,6 +2,7 @@
 
 use masuka_diffusion::Error as EngineError;
 use masuka_storage::queue::Failure;
+use masuka_training::Error as TrainingError;
 
 /// How a job ends that does not succeed.
 #[derive(Debug)]
@@ -35,6 +36,20 @@ impl From<EngineError> for Ending {
             EngineError::Device(_) => "device_unusable",
             EngineError::Io { .. } => "file_unreadable",
             EngineError::Picture { .. } | EngineError::Tensor(_) => "engine_failed",
+        };
+        Self::failed(code, error)
+    }
+}
+
+impl From<TrainingError> for Ending {
+    fn from(error: TrainingError) -> Self {
+        let code = match error {
+            TrainingError::Engine(error) => return error.into(),
+            TrainingError::Invalid { .. } => "invalid_value",
+            TrainingError::Unusable { .. } => "training_unusable",
+            TrainingError::NotFinite { .. } => "loss_not_finite",
+            TrainingError::BadAdapter { .. } => "adapter_unusable",
+            TrainingError::Io { .. } => "file_unreadable",
         };
         Self::failed(code, error)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use masuka_storage::bus::{Bus, Signal};
-use masuka_storage::queue::{Lease, LeaseState};
+use masuka_storage::queue::{Lease, LeaseState, Queue};
 use masuka_storage::{Storage, StorageConfig};
 use serde_json::Value as Json;
 use tokio::sync::broadcast::error::RecvError;
@@ -24,9 +24,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(25);
 /// What the worker and its engine tell the keeper.
 enum Message {
     Begin(Lease, Arc<Control>),
-    Stage(&'static str),
-    Progress(Json),
-    End,
+    Stage(Lease, &'static str),
+    Progress(Lease, Json),
+    End(Lease),
     State(Json),
 }
 
@@ -56,7 +56,7 @@ impl LeaseKeeper {
                             bus,
                             worker_id,
                             state: Json::Null,
-                            held: None,
+                            held: Vec::new(),
                             touched: Instant::now(),
                         };
                         keeper.run(receiver, signals).await;
@@ -75,16 +75,16 @@ impl LeaseKeeper {
         self.send(Message::Begin(lease.clone(), control.clone()));
     }
 
-    pub(crate) fn stage(&self, name: &'static str) {
-        self.send(Message::Stage(name));
+    pub(crate) fn stage(&self, lease: &Lease, name: &'static str) {
+        self.send(Message::Stage(lease.clone(), name));
     }
 
-    pub(crate) fn progress(&self, progress: Json) {
-        self.send(Message::Progress(progress));
+    pub(crate) fn progress(&self, lease: &Lease, progress: Json) {
+        self.send(Message::Progress(lease.clone(), progress));
     }
 
-    pub(crate) fn end(&self) {
-        self.send(Message::End);
+    pub(crate) fn end(&self, lease: &Lease) {
+        self.send(Message::End(lease.clone()));
     }
 
     /// What this worker says about itself.
@@ -105,12 +105,41 @@ struct Held {
     renewed: Instant,
 }
 
+impl Held {
+    /// A sign of life, and what the user asks meanwhile.
+    async fn show_life(&mut self, queue: &Queue) {
+        let progress = self.progress.take();
+        let renews = progress.is_some() || self.renewed.elapsed() >= RENEW_EVERY;
+        let answer = match renews {
+            true => queue.renew(&self.lease, progress.as_ref()).await,
+            false => queue.look(&self.lease).await,
+        };
+        if renews && answer.is_ok() {
+            self.renewed = Instant::now();
+        }
+        match answer {
+            Ok(LeaseState::Held) => {}
+            Ok(LeaseState::CancelRequested) => self.control.cancel(),
+            Ok(LeaseState::PauseRequested) => self.control.pause(),
+            Ok(LeaseState::SaveRequested) => self.control.save(),
+            Ok(LeaseState::Lost) => self.control.lose(),
+            Err(error) => {
+                tracing::warn!(job = self.lease.job_id, "no sign of life: {error}");
+                if self.renewed.elapsed() >= GIVE_UP_AFTER {
+                    self.control.lose();
+                }
+            }
+        }
+    }
+}
+
 struct Keeper {
     storage: Storage,
     bus: Bus,
     worker_id: String,
     state: Json,
-    held: Option<Held>,
+    /// A training that yields, and the picture that it yields to.
+    held: Vec<Held>,
     touched: Instant,
 }
 
@@ -141,15 +170,15 @@ impl Keeper {
     async fn hear(&mut self, message: Message) {
         match message {
             Message::Begin(lease, control) => {
-                self.held = Some(Held { lease, control, progress: None, renewed: Instant::now() });
+                self.held.push(Held { lease, control, progress: None, renewed: Instant::now() });
             }
-            Message::Progress(progress) => {
-                if let Some(held) = &mut self.held {
+            Message::Progress(lease, progress) => {
+                if let Some(held) = self.held.iter_mut().find(|held| held.lease == lease) {
                     held.progress = Some(progress);
                 }
             }
-            Message::Stage(name) => self.tell_stage(name).await,
-            Message::End => self.held = None,
+            Message::Stage(lease, name) => self.tell_stage(&lease, name).await,
+            Message::End(lease) => self.held.retain(|held| held.lease != lease),
             Message::State(state) => {
                 self.state = state;
                 self.touch().await;
@@ -158,17 +187,16 @@ impl Keeper {
     }
 
     fn cancel(&self, job_id: &str) {
-        if let Some(held) = self.held.as_ref().filter(|held| held.lease.job_id == job_id) {
+        for held in self.held.iter().filter(|held| held.lease.job_id == job_id) {
             held.control.cancel();
         }
     }
 
-    async fn tell_stage(&self, name: &'static str) {
-        let Some(held) = &self.held else { return };
-        match self.storage.queue().tell_stage(&held.lease, name).await {
+    async fn tell_stage(&self, lease: &Lease, name: &'static str) {
+        match self.storage.queue().tell_stage(lease, name).await {
             Ok(()) => self.bus.publish(&Signal::Events),
             Err(error) => {
-                tracing::warn!(job = held.lease.job_id, "stage not written down: {error}");
+                tracing::warn!(job = lease.job_id, "stage not written down: {error}");
             }
         }
     }
@@ -177,27 +205,9 @@ impl Keeper {
         if self.touched.elapsed() >= RENEW_EVERY {
             self.touch().await;
         }
-        let Some(held) = &mut self.held else { return };
-        let progress = held.progress.take();
         let queue = self.storage.queue();
-        let renews = progress.is_some() || held.renewed.elapsed() >= RENEW_EVERY;
-        let answer = match renews {
-            true => queue.renew(&held.lease, progress.as_ref()).await,
-            false => queue.look(&held.lease).await,
-        };
-        if renews && answer.is_ok() {
-            held.renewed = Instant::now();
-        }
-        match answer {
-            Ok(LeaseState::Held) => {}
-            Ok(LeaseState::CancelRequested) => held.control.cancel(),
-            Ok(LeaseState::Lost) => held.control.lose(),
-            Err(error) => {
-                tracing::warn!(job = held.lease.job_id, "no sign of life: {error}");
-                if held.renewed.elapsed() >= GIVE_UP_AFTER {
-                    held.control.lose();
-                }
-            }
+        for held in &mut self.held {
+            held.show_life(&queue).await;
         }
     }
 

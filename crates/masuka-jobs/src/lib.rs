@@ -4,6 +4,7 @@
 // Reading order: the loop, what it runs, then what helps it.
 pub mod worker; // claim, run, finish, again
 mod generate_image; // a job: prompt to published pictures
+mod train_lora; // a job: pictures to a registered adapter
 mod failure; // what a user is told when a job cannot be done
 mod model_cache; // what is loaded
 mod lease_keeper; // signs of life from a thread of its own

@@ -27,7 +27,7 @@ impl StepObserver for Watch {
             let mut first = self.first_step.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert_with(Instant::now);
         }
-        self.keeper.stage(stage.name());
+        self.keeper.stage(&self.lease, stage.name());
     }
 
     fn step(&self, step: &StepProgress<'_>) {
@@ -43,7 +43,7 @@ impl StepObserver for Watch {
             "percent": (1000.0 * done / all).round() / 10.0,
             "eta_seconds": eta.map(|eta| (eta * 10.0).round() / 10.0),
         });
-        self.keeper.progress(progress.clone());
+        self.keeper.progress(&self.lease, progress.clone());
         let Lease { job_id, epoch, .. } = self.lease.clone();
         self.bus.publish(&Signal::Step { job_id, epoch, progress });
     }

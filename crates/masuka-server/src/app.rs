@@ -146,6 +146,12 @@ impl Links {
         format!("{}{}", self.base, self.signer.sign(key, self.now_seconds))
     }
 
+    /// The same at this moment, for streams that last.
+    pub(crate) fn refreshed(&self) -> Self {
+        let (base, signer) = (self.base.clone(), self.signer.clone());
+        Self { base, signer, now_seconds: times::now_seconds() }
+    }
+
     /// Any other URL of this server.
     pub(crate) fn to(&self, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.base)

@@ -35,6 +35,16 @@ pub trait EngineDesk: Send + Sync {
     /// Why it cannot be written so, for people.
     fn export_lora(&self, file: &Path, format: &str, into: &Path) -> Result<(), String>;
 
+    /// What a training would be, with what suits the base model where nothing is wished.
+    ///
+    /// # Errors
+    /// Which wish cannot be granted, and why.
+    fn plan_training(
+        &self,
+        model: &base_model::Model,
+        wishes: &TrainingWishes,
+    ) -> Result<TrainingPlan, Refusal>;
+
     /// Devices, memory and kernels of this machine.
     fn machine(&self) -> serde_json::Value;
 }
@@ -70,6 +80,59 @@ pub struct TrainingSizes {
     pub resolution: u64,
     /// The pixels of which sides are multiples.
     pub multiple: u64,
+}
+
+/// What a user wants of a training.
+#[derive(Debug, Clone)]
+pub struct TrainingWishes {
+    /// The word of the captions that the style or subject goes by.
+    pub trigger: Option<String>,
+    /// Rows of the adapter's matrices.
+    pub rank: Option<u64>,
+    /// The adapter's effect is scaled by alpha / rank.
+    pub alpha: Option<f64>,
+    /// Optimiser steps.
+    pub steps: Option<u64>,
+    /// Its largest value.
+    pub learning_rate: Option<f64>,
+    /// `constant` or `cosine`.
+    pub lr_scheduler: Option<String>,
+    /// Steps of a rising learning rate.
+    pub warmup_steps: Option<u64>,
+    /// Pictures of a forward pass.
+    pub batch_size: Option<u64>,
+    /// Forward passes of a step.
+    pub gradient_accumulation: Option<u64>,
+    /// The side of a square picture.
+    pub resolution: Option<u64>,
+    /// `attention` or `all_linear`.
+    pub target_modules: Option<String>,
+    /// How often a caption is left out, 0…1.
+    pub caption_dropout: Option<f64>,
+    /// Where all randomness starts.
+    pub seed: Option<u64>,
+    /// What is rarely wished.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A training that can be done.
+#[derive(Debug, Clone)]
+pub struct TrainingPlan {
+    /// What the worker's engine will read.
+    pub recipe: serde_json::Value,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// What it takes at most, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A wish that cannot be granted.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Its name in the HTTP interface.
+    pub field: String,
+    /// Field, value and rule, for people.
+    pub message: String,
 }
 
 /// How a prompt is split.

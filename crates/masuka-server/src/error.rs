@@ -144,6 +144,9 @@ impl From<StorageError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "wrong_state", message)
             }
             StorageError::ModelInUse(_) => Self::new(StatusCode::CONFLICT, "model_in_use", message),
+            StorageError::DatasetInUse(_) => {
+                Self::new(StatusCode::CONFLICT, "dataset_in_use", message)
+            }
             StorageError::QueueFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
             }

@@ -47,5 +47,7 @@ async fn slow(app: &App) -> masuka_storage::Result<()> {
     app.storage.generations().erase_deleted(app.storage.blobs()).await?;
     app.storage.lora_models().erase_deleted(app.storage.blobs()).await?;
     app.storage.datasets().erase_deleted(app.storage.blobs()).await?;
+    let (folder, blobs) = (app.storage.training_folder(), app.storage.blobs());
+    app.storage.trainings().erase_deleted(blobs, &folder).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ mod routes; // every route, on one page
 mod handlers; // one file a subject
 mod views; // the JSON shapes
 mod resolve; // a request's values, checked and completed
+mod resolve_training; // the same for trainings
 mod extract; // bodies, with our own errors
 mod dataset_intake; // pictures and captions as they arrive, loose or in zips
 mod error; // what can go wrong, as HTTP: the only place

@@ -16,7 +16,7 @@ use crate::app::{App, ServerOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::handlers::{
     archive, base_models, dataset_images, datasets, files, generations, import, models, page,
-    progress, queue, service, session,
+    progress, queue, service, session, trainings,
 };
 use crate::{guard, telemetry};
 
@@ -61,6 +61,16 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(dataset_images::list_images))
         .routes(routes!(dataset_images::update_image, dataset_images::delete_image))
         .routes(routes!(dataset_images::caption_images))
+        // Training
+        .routes(routes!(trainings::create_training))
+        .routes(routes!(trainings::create_video_training))
+        .routes(routes!(trainings::list_trainings))
+        .routes(routes!(trainings::get_training, trainings::delete_training))
+        .routes(routes!(trainings::get_loss))
+        .routes(routes!(trainings::cancel_training))
+        .routes(routes!(trainings::pause_training))
+        .routes(routes!(trainings::resume_training))
+        .routes(routes!(trainings::save_training))
         // Queue
         .routes(routes!(queue::get_queue))
         .routes(routes!(queue::pause_queue))

@@ -41,6 +41,11 @@ pub enum Error {
     /// Jobs that wait or run need this model.
     #[error("model `{0}` is used by jobs that wait or run; cancel them or wait before deleting it")]
     ModelInUse(String),
+    /// Trainings that wait, pause or run need this dataset.
+    #[error(
+        "dataset `{0}` is used by trainings that are not over; cancel them or wait before deleting from it"
+    )]
+    DatasetInUse(String),
     /// A blob key that is none.
     #[error("`{0}` is not a storage key")]
     BlobKey(String),

@@ -15,6 +15,7 @@ pub mod generations; // pictures as users asked for them
 pub mod base_models; // installed base models
 pub mod lora_models; // imported and trained LoRA
 pub mod datasets; // pictures and captions to train on
+pub mod trainings; // what is learned from them
 pub mod blobs; // files: local folder or S3
 pub mod downloads; // files from elsewhere: resumed, capped, checked
 pub mod disk; // how much room there is

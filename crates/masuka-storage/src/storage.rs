@@ -15,6 +15,7 @@ use crate::migrations::migrate;
 use crate::processes::Processes;
 use crate::queue::Queue;
 use crate::settings;
+use crate::trainings::Trainings;
 
 /// Rows and blobs. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -77,6 +78,16 @@ impl Storage {
     /// The data sets.
     pub fn datasets(&self) -> Datasets {
         Datasets::new(self.database.clone())
+    }
+
+    /// The trainings.
+    pub fn trainings(&self) -> Trainings {
+        Trainings::new(self.database.clone())
+    }
+
+    /// Where trainings are worked on, a folder each; what must last is in the blobs.
+    pub fn training_folder(&self) -> PathBuf {
+        self.data_dir.join("training")
     }
 
     /// A file of this machine with the content of `key`: the blob itself where blobs are local files.

@@ -210,7 +210,12 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 pub struct WorkerArgs {
     /// The queues to serve
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "generation")]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "generation,training"
+    )]
     pub queues: Vec<String>,
 
     /// How many jobs to do at once; each holds its own copy of the model
@@ -224,6 +229,10 @@ pub struct WorkerArgs {
     /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// Whether a training lets pictures that wait go first, between two of its steps
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub training_yields: bool,
 
     /// The server that starts this worker and holds its standard input
     #[arg(long, hide = true, requires = "id", conflicts_with = "concurrency")]

@@ -15,7 +15,7 @@ use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, Id, Query};
 use crate::handlers::datasets::check_trigger;
 use crate::views::dataset::{
-    CaptionBody, CaptionsBody, CaptionsView, ImageView, ImagesQuery, UploadForm, UploadView,
+    CaptionBody, CaptionsBody, CaptionsView, DatasetImageView, ImagesQuery, UploadForm, UploadView,
 };
 
 /// What is put into many captions at once is short.
@@ -62,7 +62,7 @@ pub(crate) async fn upload(
     get, path = "/api/datasets/{id}/images", tag = "datasets",
     params(("id" = String, Path, description = "The dataset"), ImagesQuery),
     responses(
-        (status = 200, description = "The pictures", body = Vec<ImageView>),
+        (status = 200, description = "The pictures", body = Vec<DatasetImageView>),
         Refusals,
     )
 )]
@@ -71,7 +71,7 @@ pub(crate) async fn list_images(
     links: Links,
     Id(id): Id,
     Query(query): Query<ImagesQuery>,
-) -> ApiResult<Json<Vec<ImageView>>> {
+) -> ApiResult<Json<Vec<DatasetImageView>>> {
     let dataset = app.storage.datasets().find(&id).await?;
     let images = app.storage.datasets().images(&id).await?;
     Ok(Json(show(&app, &links, &dataset, images, Some(query)).await?))
@@ -83,7 +83,7 @@ pub(crate) async fn list_images(
     params(("id" = String, Path, description = "The dataset"), ("image_id" = String, Path, description = "The picture")),
     request_body = CaptionBody,
     responses(
-        (status = 200, description = "The picture", body = ImageView),
+        (status = 200, description = "The picture", body = DatasetImageView),
         Refusals,
     )
 )]
@@ -92,7 +92,7 @@ pub(crate) async fn update_image(
     links: Links,
     ImagePath { id, image_id }: ImagePath,
     Body(body): Body<CaptionBody>,
-) -> ApiResult<Json<ImageView>> {
+) -> ApiResult<Json<DatasetImageView>> {
     let caption = tidy_caption(&body.caption).map_err(|m| ApiError::invalid("caption", m))?;
     let datasets = app.storage.datasets();
     datasets.caption(&id, &[(image_id.clone(), caption)]).await?;
@@ -204,7 +204,7 @@ async fn show(
     dataset: &Dataset,
     images: Vec<dataset_image::Model>,
     query: Option<ImagesQuery>,
-) -> ApiResult<Vec<ImageView>> {
+) -> ApiResult<Vec<DatasetImageView>> {
     let ImagesQuery { base_model, resolution } =
         query.unwrap_or(ImagesQuery { base_model: None, resolution: None });
     let base_model = base_model.unwrap_or_else(|| app.options.base_model.clone());
@@ -227,7 +227,7 @@ async fn show(
     let buckets = app.desk.buckets(&TrainingSizes { resolution, multiple }, &sizes);
     let trigger = dataset.row.trigger_word.as_deref();
     let pairs = images.into_iter().zip(buckets);
-    pairs.map(|(image, bucket)| ImageView::new(image, bucket, trigger, links)).collect()
+    pairs.map(|(image, bucket)| DatasetImageView::new(image, bucket, trigger, links)).collect()
 }
 
 /// The ids in the path of a picture. Whatever they are, they are only looked up.

@@ -8,6 +8,7 @@ pub(crate) mod import; // LoRA from elsewhere
 pub(crate) mod base_models; // base models
 pub(crate) mod datasets; // pictures to train on, in sets
 pub(crate) mod dataset_images; // one by one
+pub(crate) mod trainings; // what is learned from them
 pub(crate) mod queue; // the queue
 #[expect(unused_qualifications, reason = "the description of its query is written out by utoipa")]
 pub(crate) mod files; // signed downloads

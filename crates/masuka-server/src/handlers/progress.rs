@@ -8,21 +8,22 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, poll_fn};
-use masuka_storage::entities::job_event;
+use masuka_storage::entities::{job, job_event};
 use masuka_storage::events;
 use masuka_storage::queue::JobStatus;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
-use crate::app::App;
+use crate::app::{App, Links};
 use crate::error::{ApiResult, Refusals};
 use crate::event_pump::{Message, Step};
 use crate::extract::Id;
 use crate::views::generation::{ProgressNumbers, progress_numbers};
 use crate::views::progress::{ProgressMessage, ServerEvent};
+use crate::views::training::{SampleView, TrainingProgress, training_progress, training_status};
 
 /// Shorter than the 15 seconds that are promised.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -46,6 +47,7 @@ type EventStream = Sse<KeepAliveStream<BoxStream<'static, Result<Event, Infallib
 )]
 pub(crate) async fn stream_job(
     State(app): State<App>,
+    links: Links,
     Id(id): Id,
     headers: HeaderMap,
 ) -> ApiResult<EventStream> {
@@ -55,7 +57,7 @@ pub(crate) async fn stream_job(
     let (sender, receiver) = mpsc::channel(BUFFER);
     let since = last_event_id(&headers);
     let seen = since.unwrap_or(newest);
-    let mut listener = Listener { app, telling: state, seen, sender };
+    let mut listener = Listener { app, telling: OneJob { state, links }, seen, sender };
     tokio::spawn(async move {
         if listener.greet(since.is_some(), newest).await.is_ok() {
             listener.run(messages).await;
@@ -100,13 +102,30 @@ fn stream(mut receiver: mpsc::Receiver<Event>) -> EventStream {
     Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT))
 }
 
-/// The state of a job as its row tells it.
+/// The state of a picture or a training as its row tells it.
 async fn current_state(app: &App, id: &str) -> ApiResult<ProgressMessage> {
-    let found = app.storage.generations().find(id).await?;
-    let numbers = progress_numbers(&found)?;
-    let mut state = ProgressMessage {
-        job_id: id.to_owned(),
-        status: found.job.status()?.public_name().to_owned(),
+    match app.storage.generations().find(id).await {
+        Ok(found) => {
+            let numbers = progress_numbers(&found)?;
+            let status = found.job.status()?.public_name();
+            Ok(message(found.job, status, numbers))
+        }
+        Err(masuka_storage::Error::NotFound { .. }) => {
+            let found = app.storage.trainings().find(id).await?;
+            let progress = training_progress(&found)?;
+            let status = training_status(found.job.status()?, progress.training);
+            let numbers = ProgressNumbers::from(&progress);
+            let training = Some(progress.numbers);
+            Ok(ProgressMessage { training, ..message(found.job, status, numbers) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn message(job: job::Model, status: &str, numbers: ProgressNumbers) -> ProgressMessage {
+    let mut message = ProgressMessage {
+        job_id: job.id,
+        status: status.to_owned(),
         stage: None,
         progress: 0.0,
         current_step: 0,
@@ -115,11 +134,14 @@ async fn current_state(app: &App, id: &str) -> ApiResult<ProgressMessage> {
         images: 0,
         eta_seconds: None,
         preview_url: None,
-        error_code: found.job.error_code,
-        error_message: found.job.error_message,
+        error_code: job.error_code,
+        error_message: job.error_message,
+        training: None,
+        sample: None,
+        checkpoint_step: None,
     };
-    state.set_numbers(numbers);
-    Ok(state)
+    message.set_numbers(numbers);
+    message
 }
 
 fn is_final(status: &str) -> bool {
@@ -216,51 +238,92 @@ impl<T: Telling> Listener<T> {
 }
 
 /// Watches one job: every message holds the whole state.
-impl Telling for ProgressMessage {
-    type Data = Self;
+struct OneJob {
+    state: ProgressMessage,
+    links: Links,
+}
+
+impl Telling for OneJob {
+    type Data = ProgressMessage;
 
     fn job_id(&self) -> Option<&str> {
-        Some(&self.job_id)
+        Some(&self.state.job_id)
     }
 
-    fn event(&mut self, event: &job_event::Model) -> (&Self, bool) {
+    fn event(&mut self, event: &job_event::Model) -> (&ProgressMessage, bool) {
         let payload: Json = serde_json::from_str(&event.payload).unwrap_or_default();
-        let text = |name: &str| payload[name].as_str().map(str::to_owned);
-        if let Some(status) = text("status") {
-            self.status = status;
+        self.tell_made(&payload);
+        if self.state.sample.is_none() && self.state.checkpoint_step.is_none() {
+            self.tell_status(&payload);
         }
-        self.stage = text("stage");
-        self.error_code = text("error_code");
-        self.error_message = text("error_message");
-        if self.status == JobStatus::Completed.public_name() {
-            self.progress = 100.0;
-            self.current_step = self.total_steps;
-            self.image = self.images;
-            self.eta_seconds = Some(0.0);
-            self.preview_url = None;
-        }
-        let is_last = is_final(&self.status);
-        (self, is_last)
+        let is_last = is_final(&self.state.status);
+        (&self.state, is_last)
     }
 
-    fn step(&mut self, step: &Step) -> &Self {
-        self.set_numbers(serde_json::from_value(step.progress.clone()).unwrap_or_default());
-        self
+    fn step(&mut self, step: &Step) -> &ProgressMessage {
+        self.tell_made(&Json::Null);
+        if self.state.training.is_none() {
+            let numbers = serde_json::from_value(step.progress.clone());
+            self.state.set_numbers(numbers.unwrap_or_default());
+            return &self.state;
+        }
+        let progress = TrainingProgress::deserialize(&step.progress).unwrap_or_default();
+        if progress.training {
+            self.state.set_numbers(ProgressNumbers::from(&progress));
+            self.state.training = Some(progress.numbers);
+        }
+        &self.state
     }
 }
 
-impl Listener<ProgressMessage> {
+impl OneJob {
+    /// Samples and checkpoints are told of once, in a message of their own.
+    fn tell_made(&mut self, payload: &Json) {
+        self.state.sample = SampleView::from_event(&payload["sample"], &self.links.refreshed());
+        self.state.checkpoint_step = payload["checkpoint"]["step"].as_u64();
+    }
+
+    fn tell_status(&mut self, payload: &Json) {
+        let text = |name: &str| payload[name].as_str().map(str::to_owned);
+        let stage = text("stage");
+        if let Some(status) = text("status") {
+            self.state.status = self.own_word(status, stage.as_deref());
+        }
+        let state = &mut self.state;
+        state.stage = stage;
+        state.error_code = text("error_code");
+        state.error_message = text("error_message");
+        if state.status == JobStatus::Completed.public_name() {
+            state.progress = 100.0;
+            state.current_step = state.total_steps;
+            state.image = state.images;
+            state.eta_seconds = Some(0.0);
+            state.preview_url = None;
+        }
+    }
+
+    /// A training that runs is either preparing or training.
+    fn own_word(&self, status: String, stage: Option<&str>) -> String {
+        let runs = status == JobStatus::Running.public_name();
+        match &self.state.training {
+            Some(_) if runs => stage.unwrap_or("preparing").to_owned(),
+            _ => status,
+        }
+    }
+}
+
+impl Listener<OneJob> {
     /// Repeats what a client missed, as it was then; then tells the state, which may be the last.
     async fn greet(&mut self, resumes: bool, newest: i64) -> Result<(), Ended> {
         if resumes {
-            let numbers = self.telling.numbers();
+            let numbers = self.telling.state.numbers();
             let unknown = ProgressNumbers { percent: 0.0, step: 0, image: 0, ..numbers.clone() };
-            self.telling.set_numbers(unknown);
+            self.telling.state.set_numbers(unknown);
             self.catch_up().await?;
-            self.telling.set_numbers(numbers);
+            self.telling.state.set_numbers(numbers);
         }
-        send(&self.sender, Some(self.seen.max(newest)), &self.telling).await?;
-        if is_final(&self.telling.status) { Err(Ended) } else { Ok(()) }
+        send(&self.sender, Some(self.seen.max(newest)), &self.telling.state).await?;
+        if is_final(&self.telling.state.status) { Err(Ended) } else { Ok(()) }
     }
 }
 

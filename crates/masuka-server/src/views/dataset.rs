@@ -80,7 +80,7 @@ pub(crate) struct UploadView {
     /// Pictures that are new.
     pub uploaded_count: usize,
     /// These pictures.
-    pub files: Vec<ImageView>,
+    pub files: Vec<DatasetImageView>,
     /// What could not be used; the rest is kept.
     pub rejected: Vec<RejectedView>,
 }
@@ -108,8 +108,7 @@ pub(crate) struct ImagesQuery {
 
 /// A picture of a data set.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DatasetImageView)] // generations have pictures too
-pub(crate) struct ImageView {
+pub(crate) struct DatasetImageView {
     id: String,
     file: String,
     /// Nothing means the trigger word alone.
@@ -129,7 +128,7 @@ pub(crate) struct ImageView {
     created_at: String,
 }
 
-impl ImageView {
+impl DatasetImageView {
     /// `image` as it would be trained at the size of `bucket` by the word `trigger`.
     pub(crate) fn new(
         image: dataset_image::Model,

@@ -118,7 +118,7 @@ impl ModelView {
     pub(crate) fn new(model: lora_model::Model, links: &Links) -> ApiResult<Self> {
         Ok(Self {
             download_url: links.file(&BlobKey::parse(&model.blob_key)?),
-            model_metadata: serde_json::from_str(&model.metadata).unwrap_or_default(),
+            model_metadata: with_sample_urls(&model.metadata, links),
             file_size_mb: model.bytes as f64 / f64::from(1 << 20),
             created_at: rfc3339(model.created_at_ms),
             id: model.id,
@@ -136,6 +136,18 @@ impl ModelView {
             training_session_id: model.training_session_id,
         })
     }
+}
+
+/// The metadata, each sample with a URL that is valid for at least an hour.
+fn with_sample_urls(metadata: &str, links: &Links) -> Json {
+    let mut metadata: Json = serde_json::from_str(metadata).unwrap_or_default();
+    for sample in metadata["samples"].as_array_mut().into_iter().flatten() {
+        let key = sample["blob_key"].as_str().and_then(|key| BlobKey::parse(key).ok());
+        if let Some(key) = key {
+            sample["url"] = Json::from(links.file(&key));
+        }
+    }
+    metadata
 }
 
 /// An installed base model.

@@ -4,13 +4,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::generation::ProgressNumbers;
+use super::training::{SampleView, TrainingNumbers};
 
 /// How far a job is; the `data:` of a message.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ProgressMessage {
     pub job_id: String,
     pub status: String,
-    /// load, encode_prompt, denoise or decode_latents.
+    /// load, encode_prompt, denoise or decode_latents; of a training preparing or training.
     pub stage: Option<String>,
     /// Percent of the whole job.
     pub progress: f64,
@@ -22,6 +23,15 @@ pub(crate) struct ProgressMessage {
     pub preview_url: Option<String>,
     pub error_code: Option<String>,
     pub error_message: Option<String>,
+    /// Of a training.
+    #[serde(flatten)]
+    pub training: Option<TrainingNumbers>,
+    /// A sample that was just drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<SampleView>,
+    /// The step of a checkpoint that was just written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_step: Option<u64>,
 }
 
 impl ProgressMessage {
@@ -55,8 +65,8 @@ impl ProgressMessage {
 pub(crate) struct ServerEvent {
     /// Empty where it is about no job.
     pub job_id: String,
-    /// pending, processing, stage, step, completed, failed, cancelled, favorite, deleted or restored; queue or models
-    /// where these have changed.
+    /// pending, processing, stage, step, sample, checkpoint, paused, completed, failed, cancelled, favorite, deleted or
+    /// restored; queue or models where these have changed.
     pub event: String,
     /// What belongs to it.
     #[schema(value_type = Object)]

@@ -4,7 +4,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value,
 };
 
-use super::Datasets;
+use super::{Datasets, NOT_IN_USE};
 use crate::entities::dataset_image::{Column, Entity, Model};
 use crate::error::{Error, Result};
 
@@ -128,14 +128,16 @@ impl Datasets {
     /// Deletes a picture for every reader at once; files follow with [`erase_deleted`](Self::erase_deleted).
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the database refuses.
+    /// [`Error::DatasetInUse`], [`Error::NotFound`], or the database refuses.
     pub async fn delete_image(&self, dataset_id: &str, id: &str) -> Result<()> {
-        self.find(dataset_id).await?;
-        let sql = "UPDATE dataset_images SET deleted_at_ms = NOW_MS \
-                   WHERE id = $1 AND dataset_id = $2 AND deleted_at_ms IS NULL";
-        let statement = self.database.statement(sql, [id.into(), dataset_id.into()]);
+        self.image(dataset_id, id).await?;
+        let sql = format!(
+            "UPDATE dataset_images SET deleted_at_ms = NOW_MS \
+             WHERE dataset_id = $1 AND id = $2 AND deleted_at_ms IS NULL AND {NOT_IN_USE}"
+        );
+        let statement = self.database.statement(&sql, [dataset_id.into(), id.into()]);
         if self.database.writer().execute_raw(statement).await?.rows_affected() == 0 {
-            return Err(Error::not_found("image", id));
+            return Err(Error::DatasetInUse(dataset_id.into()));
         }
         Ok(())
     }

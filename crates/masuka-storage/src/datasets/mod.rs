@@ -15,6 +15,10 @@ use crate::error::{Error, Result};
 
 pub use images::Added;
 
+/// The condition of every deletion: no training that could go on needs the dataset `$1`.
+const NOT_IN_USE: &str = "NOT EXISTS (SELECT 1 FROM training_sessions s JOIN jobs j ON j.id = s.id \
+     WHERE s.dataset_id = $1 AND s.deleted_at_ms IS NULL AND j.status IN ('queued', 'running', 'paused'))";
+
 /// The data sets of a database.
 #[derive(Debug, Clone)]
 pub struct Datasets {
@@ -109,13 +113,14 @@ impl Datasets {
     /// Deletes it for every reader at once; files follow with [`erase_deleted`](Self::erase_deleted).
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the database refuses.
+    /// [`Error::DatasetInUse`], [`Error::NotFound`], or the database refuses.
     pub async fn delete(&self, id: &str) -> Result<()> {
+        self.find(id).await?;
         let sql =
-            "UPDATE datasets SET deleted_at_ms = NOW_MS WHERE id = $1 AND deleted_at_ms IS NULL";
-        let statement = self.database.statement(sql, [id.into()]);
+            format!("UPDATE datasets SET deleted_at_ms = NOW_MS WHERE id = $1 AND {NOT_IN_USE}");
+        let statement = self.database.statement(&sql, [id.into()]);
         if self.database.writer().execute_raw(statement).await?.rows_affected() == 0 {
-            return Err(Error::not_found("dataset", id));
+            return Err(Error::DatasetInUse(id.into()));
         }
         Ok(())
     }

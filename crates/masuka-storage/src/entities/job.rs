@@ -33,6 +33,8 @@ pub struct Model {
     pub lease_until_ms: Option<i64>,
     /// Whether the user asked to stop it.
     pub cancel_requested: bool,
+    /// What else the user wants while it runs: `pause` or `save`.
+    pub wish: Option<String>,
     /// How far it is, as JSON.
     pub progress: Option<String>,
     /// Why it failed, for programs.

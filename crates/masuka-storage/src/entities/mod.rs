@@ -9,3 +9,7 @@ pub mod base_model; // installed base models
 pub mod lora_model; // LoRA
 pub mod dataset; // pictures to train on
 pub mod dataset_image; // one of them
+pub mod training_session; // a training
+pub mod training_checkpoint; // its state after some steps
+pub mod training_sample; // a picture drawn meanwhile
+pub mod training_loss; // the loss of a step

@@ -12,6 +12,7 @@ const STEPS: &[(&str, &str)] = &[
     ("0002_generations", include_str!("0002_generations.sql")),
     ("0003_models", include_str!("0003_models.sql")),
     ("0004_datasets", include_str!("0004_datasets.sql")),
+    ("0005_training", include_str!("0005_training.sql")),
 ];
 
 /// Brings the schema up to date; several processes may try at once.

@@ -15,9 +15,9 @@ impl Queue {
     /// [`Error::WrongState`] when it is over, [`Error::NotFound`], or the database refuses.
     pub async fn cancel(&self, id: &str) -> Result<JobStatus> {
         let sql = "UPDATE jobs SET cancel_requested = TRUE, \
-                finished_at_ms = CASE WHEN status = 'queued' THEN NOW_MS ELSE finished_at_ms END, \
-                status = CASE WHEN status = 'queued' THEN 'cancelled' ELSE status END \
-             WHERE id = $1 AND status IN ('queued', 'running') RETURNING *";
+                finished_at_ms = CASE WHEN status <> 'running' THEN NOW_MS ELSE finished_at_ms END, \
+                status = CASE WHEN status <> 'running' THEN 'cancelled' ELSE status END \
+             WHERE id = $1 AND status IN ('queued', 'running', 'paused') RETURNING *";
         let transaction = self.database.begin().await?;
         let statement = self.database.statement(sql, [id.into()]);
         let changed = job::Entity::find().from_raw_sql(statement).one(&transaction).await?;

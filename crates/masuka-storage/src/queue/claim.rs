@@ -42,7 +42,7 @@ impl Queue {
             (0..request.queues.len()).map(|i| format!("${}", first_queue + i)).collect();
         let sql = format!(
             "UPDATE jobs SET status = 'running', worker_id = $1, lease_epoch = lease_epoch + 1, \
-                 lease_until_ms = NOW_MS + $2, started_at_ms = COALESCE(started_at_ms, NOW_MS), progress = NULL \
+                 lease_until_ms = NOW_MS + $2, started_at_ms = COALESCE(started_at_ms, NOW_MS), progress = NULL, wish = NULL \
              WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND queue IN ({}) \
                  AND NOT EXISTS (SELECT 1 FROM settings WHERE name = 'queue_paused') \
                  ORDER BY due_ms - CASE WHEN base_model = $3 THEN $4 ELSE 0 END, id LIMIT 1 SKIP_LOCKED) \

@@ -7,7 +7,7 @@ use sea_orm::{
 };
 use serde_json::{Value as Json, json};
 
-use super::{JobStatus, Queue};
+use super::{JobStatus, Queue, WISH_PAUSE, WISH_SAVE};
 use crate::entities::{job, output};
 use crate::error::Result;
 use crate::events;
@@ -36,6 +36,10 @@ pub enum LeaseState {
     Held,
     /// The user asked to stop.
     CancelRequested,
+    /// The user asked to pause.
+    PauseRequested,
+    /// The user asked for a checkpoint; go on.
+    SaveRequested,
     /// Another worker has the job, or it is over.
     Lost,
 }
@@ -44,7 +48,13 @@ impl LeaseState {
     fn from_row(row: Option<QueryResult>) -> Result<Self> {
         let Some(row) = row else { return Ok(Self::Lost) };
         let cancelled: bool = row.try_get("", "cancel_requested")?;
-        Ok(if cancelled { Self::CancelRequested } else { Self::Held })
+        let wish: Option<String> = row.try_get("", "wish")?;
+        Ok(match wish.as_deref() {
+            _ if cancelled => Self::CancelRequested,
+            Some(WISH_PAUSE) => Self::PauseRequested,
+            Some(WISH_SAVE) => Self::SaveRequested,
+            _ => Self::Held,
+        })
     }
 }
 
@@ -76,7 +86,7 @@ impl Queue {
     pub async fn renew(&self, lease: &Lease, progress: Option<&Json>) -> Result<LeaseState> {
         let sql = format!(
             "UPDATE jobs SET lease_until_ms = NOW_MS + $4, progress = COALESCE($5, progress) \
-             WHERE {HELD} RETURNING cancel_requested"
+             WHERE {HELD} RETURNING cancel_requested, wish"
         );
         let progress: Option<String> = progress.map(Json::to_string);
         let values = lease.values().into_iter().chain([LEASE_MS.into(), progress.into()]);
@@ -90,7 +100,7 @@ impl Queue {
     /// # Errors
     /// When the database is gone.
     pub async fn look(&self, lease: &Lease) -> Result<LeaseState> {
-        let sql = format!("SELECT cancel_requested FROM jobs WHERE {HELD}");
+        let sql = format!("SELECT cancel_requested, wish FROM jobs WHERE {HELD}");
         let statement = self.database.statement(&sql, lease.values());
         let row = self.database.reader().query_one_raw(statement).await?;
         LeaseState::from_row(row)
@@ -139,6 +149,48 @@ impl Queue {
         let finished = self.end(&transaction, lease, JobStatus::Cancelled, None).await?;
         transaction.commit().await?;
         Ok(finished)
+    }
+
+    /// Lets a job wait for the user, who asked for that; or ends it, if the user asked to stop meanwhile.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn finish_paused(&self, lease: &Lease) -> Result<()> {
+        let sql = format!(
+            "UPDATE jobs SET status = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'paused' END, \
+                 finished_at_ms = CASE WHEN cancel_requested THEN NOW_MS END, \
+                 wish = NULL, worker_id = NULL, lease_until_ms = NULL \
+             WHERE {HELD} RETURNING *"
+        );
+        let transaction = self.database.begin().await?;
+        let statement = self.database.statement(&sql, lease.values());
+        let changed = job::Entity::find().from_raw_sql(statement).one(&transaction).await?;
+        match changed {
+            Some(job) if job.status()? == JobStatus::Paused => {
+                self.tell(&transaction, &job.id, JobStatus::Paused).await?;
+            }
+            Some(job) => self.tell_end(&transaction, &job).await?,
+            None => {}
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// A transaction in which the lease holds until it commits; nothing if it is lost.
+    pub(crate) async fn begin_held(&self, lease: &Lease) -> Result<Option<DatabaseTransaction>> {
+        let transaction = self.database.begin().await?;
+        // Changes nothing, but keeps others from taking the job meanwhile.
+        let sql = format!("UPDATE jobs SET lease_epoch = lease_epoch WHERE {HELD}");
+        let held = transaction.execute_raw(self.database.statement(&sql, lease.values())).await?;
+        Ok((held.rows_affected() > 0).then_some(transaction))
+    }
+
+    /// The end of a job that did what it should, in the transaction that publishes what came out.
+    pub(crate) async fn end_completed(
+        &self,
+        transaction: &DatabaseTransaction,
+        lease: &Lease,
+    ) -> Result<Finished> {
+        self.end(transaction, lease, JobStatus::Completed, None).await
     }
 
     /// Puts a job back, as if it had not been claimed: a worker stops and the job is whole.

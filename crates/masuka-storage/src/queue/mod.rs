@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::events;
 
 pub use claim::{ClaimRequest, ClaimedJob};
-pub use enqueue::NewJob;
+pub use enqueue::{NewJob, PRIORITY_STEP_MS};
 pub use lease::{Failure, Finished, Lease, LeaseState};
 pub use reap::Reaped;
 
@@ -27,6 +27,10 @@ pub use reap::Reaped;
 pub const GENERATION: &str = "generation";
 /// The queue of trainings.
 pub const TRAINING: &str = "training";
+/// The user wants a running job to pause.
+pub(crate) const WISH_PAUSE: &str = "pause";
+/// The user wants a running job to save what it has.
+pub(crate) const WISH_SAVE: &str = "save";
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +39,8 @@ pub enum JobStatus {
     Queued,
     /// A worker holds its lease.
     Running,
+    /// Waits for the user.
+    Paused,
     /// Done; its outputs are published.
     Completed,
     /// Given up, with a message.
@@ -49,6 +55,7 @@ impl JobStatus {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -66,7 +73,7 @@ impl JobStatus {
 
     /// Whether nothing but a retry changes it any more.
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        !matches!(self, Self::Queued | Self::Running | Self::Paused)
     }
 }
 
@@ -80,7 +87,14 @@ impl FromStr for JobStatus {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let all = [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+        let all = [
+            Self::Queued,
+            Self::Running,
+            Self::Paused,
+            Self::Completed,
+            Self::Failed,
+            Self::Cancelled,
+        ];
         let known = all.into_iter().find(|status| status.name() == name);
         known.ok_or_else(|| Error::corrupt("job status", name))
     }
@@ -128,6 +142,16 @@ impl Queue {
         self.count(sql, values).await
     }
 
+    /// Whether a job of `queue` waits.
+    ///
+    /// # Errors
+    /// When the database is gone.
+    pub async fn has_waiting(&self, queue: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM jobs WHERE status = 'queued' AND queue = $1 LIMIT 1";
+        let statement = self.database.statement(sql, [queue.into()]);
+        Ok(self.database.reader().query_one_raw(statement).await?.is_some())
+    }
+
     /// How many jobs wait and run.
     ///
     /// # Errors
@@ -147,7 +171,7 @@ impl Queue {
     }
 
     /// Tells of a new status in the transaction that sets it.
-    async fn tell(
+    pub(crate) async fn tell(
         &self,
         transaction: &DatabaseTransaction,
         id: &str,

@@ -68,7 +68,8 @@ impl Queue {
     async fn take(&self, job: &job::Model, counts: bool) -> Result<Option<Reaped>> {
         let sql = "UPDATE jobs SET attempts = attempts + $3, worker_id = NULL, lease_until_ms = NULL, progress = NULL, \
                 status = CASE WHEN cancel_requested THEN 'cancelled' \
-                    WHEN attempts + $3 >= max_attempts THEN 'failed' ELSE 'queued' END, \
+                    WHEN attempts + $3 >= max_attempts THEN 'failed' \
+                    WHEN wish = 'pause' THEN 'paused' ELSE 'queued' END, \
                 finished_at_ms = CASE WHEN cancel_requested OR attempts + $3 >= max_attempts THEN NOW_MS END, \
                 error_code = CASE WHEN NOT cancel_requested AND attempts + $3 >= max_attempts \
                     THEN 'worker_died' END, \
@@ -91,7 +92,9 @@ impl Queue {
         let Some(taken) = taken else { return Ok(None) };
         let status = taken.status()?;
         match status {
-            JobStatus::Queued => self.tell(&transaction, &taken.id, status).await?,
+            JobStatus::Queued | JobStatus::Paused => {
+                self.tell(&transaction, &taken.id, status).await?;
+            }
             _ => self.tell_end(&transaction, &taken).await?,
         }
         transaction.commit().await?;

@@ -46,6 +46,7 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
             supervisor_id: args.supervisor.clone(),
             queues: args.queues.clone(),
             preload: args.preload.clone(),
+            training_yields: args.training_yields,
             engine: engine.clone(),
         };
         Worker::start(options, &config, stop.clone())

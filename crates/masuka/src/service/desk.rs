@@ -11,14 +11,14 @@ use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
 use masuka_diffusion::tokenizers::TokenizedPrompt;
 use masuka_diffusion::weights::summary::CheckpointSummary;
 use masuka_server::desk::{
-    EngineDesk, LoraFacts, PictureFacts, PictureSize, TensorCounts, TokenCount, TokenCounts,
-    TrainingSizes,
+    EngineDesk, LoraFacts, PictureFacts, PictureSize, Refusal, TensorCounts, TokenCount,
+    TokenCounts, TrainingPlan, TrainingSizes, TrainingWishes,
 };
 use masuka_storage::entities::base_model;
 use masuka_training::dataset::{self, Buckets};
 use serde_json::json;
 
-use super::registry;
+use super::{registry, training_plan};
 use crate::engine;
 use crate::environment::Environment;
 use crate::machine::{Memory, Processor};
@@ -126,6 +126,19 @@ impl EngineDesk for Desk {
         let adapter = LoraAdapter::open(file).map_err(|error| error.to_string())?;
         let exported = adapter.export(format).map_err(|error| error.to_string())?;
         exported.save(into).map_err(|error| error.to_string())
+    }
+
+    fn plan_training(
+        &self,
+        model: &base_model::Model,
+        wishes: &TrainingWishes,
+    ) -> Result<TrainingPlan, Refusal> {
+        let unusable = |error: anyhow::Error| Refusal {
+            field: "base_model".into(),
+            message: format!("base_model `{}` cannot be trained on: {error:#}", model.id),
+        };
+        let pipeline = self.open(model).map_err(unusable)?;
+        training_plan::plan(&pipeline, wishes)
     }
 
     fn machine(&self) -> serde_json::Value {

@@ -9,6 +9,7 @@ mod streams; // Server-Sent Events
 mod models; // LoRA
 mod form; // uploads as browsers send them
 mod datasets; // pictures to train on
+mod training; // what is learned from them
 mod page; // the web page, and the document its client is made from
 mod imports; // LoRA from elsewhere, and out again
 mod readme; // the README's commands

@@ -6,10 +6,10 @@ use crate::http::{Answer, Request};
 use crate::support::TestApp;
 
 /// A message: its id, if it has one, and its data.
-type Message = (Option<i64>, Value);
+pub type Message = (Option<i64>, Value);
 
 /// Reads messages until `is_last` or the end of the stream.
-fn read(mut answer: Answer, is_last: impl Fn(&Value) -> bool) -> Vec<Message> {
+pub fn read(mut answer: Answer, is_last: impl Fn(&Value) -> bool) -> Vec<Message> {
     assert_eq!(answer.status, 200);
     let (mut messages, mut text) = (Vec::new(), String::new());
     while let Some(chunk) = answer.chunk().expect("the stream goes on") {

@@ -30,6 +30,18 @@ export const router = createRouter({
       component: () => import('./pages/train/TrainPage.vue'),
     },
     {
+      path: '/train/new',
+      name: 'training-new',
+      meta: { title: text.training.newTitle },
+      component: () => import('./pages/train/NewTrainingPage.vue'),
+    },
+    {
+      path: '/train/sessions/:id',
+      name: 'training',
+      meta: { title: text.training.title },
+      component: () => import('./pages/train/TrainingPage.vue'),
+    },
+    {
       path: '/train/datasets/:id',
       name: 'dataset',
       meta: { title: text.datasets.title },

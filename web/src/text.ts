@@ -41,6 +41,20 @@ const STATUSES: Record<string, string> = {
   cancelled: 'Cancelled',
 }
 
+const TRAININGS: Record<string, string> = {
+  ...STATUSES,
+  preparing: 'Preparing',
+  training: 'Training',
+  paused: 'Paused',
+}
+
+const PARTS: Record<string, string> = {
+  priors: 'Drawing pictures to keep what the model knows',
+  encode: 'Encoding the pictures',
+}
+
+const sentence = (words: string) => words.charAt(0).toUpperCase() + words.slice(1)
+
 export const text = {
   name: 'MASUKA',
   skip: 'Skip to the content',
@@ -277,7 +291,7 @@ export const text = {
     removeImage: (file: string) => `Delete ${file}`,
     size: (width: number, height: number, bucket: { width: number; height: number } | null | undefined) =>
       `${width} × ${height}${bucket ? `, trained at ${bucket.width} × ${bucket.height}` : ''}`,
-    warning: (words: string) => words.charAt(0).toUpperCase() + words.slice(1),
+    warning: sentence,
     saved: 'Saved',
     unsaved: 'Not saved',
     bucket: (width: number, height: number) => `${width} × ${height}`,
@@ -296,12 +310,88 @@ export const text = {
     changed: (count: number) => `${many(count, 'caption', 'captions')} changed`,
   },
 
+  training: {
+    title: 'Trainings',
+    hint: 'Teach a model your subject or style: photos in, a LoRA out.',
+    new: 'New training',
+    none: 'Nothing trained yet. Make a dataset first, then train on it.',
+    back: 'All trainings',
+    newTitle: 'New training',
+    newHint: 'What is not chosen here suits the model. The finished LoRA appears under Models and can be used at once.',
+    dataset: 'Dataset',
+    choose: 'Choose one',
+    pictures: (count: number) => many(count, 'picture', 'pictures'),
+    emptyDataset: 'This dataset has no pictures yet.',
+    length: 'Length',
+    lengths: { quick: 'Quick look', normal: 'Normal', thorough: 'Thorough' },
+    stepsOf: (count: number) => many(count, 'step', 'steps'),
+    expert: 'Expert settings',
+    expertHint: 'Left empty, each suits the chosen model.',
+    suitsModel: 'Suits the model',
+    expertNames: {
+      network_dim: 'Rank',
+      network_alpha: 'Alpha',
+      learning_rate: 'Learning rate',
+      lr_scheduler: 'Schedule',
+      warmup_steps: 'Warm-up steps',
+      batch_size: 'Batch size',
+      gradient_accumulation: 'Gradient accumulation',
+      resolution: 'Resolution',
+      caption_dropout: 'Caption dropout (0 to 1)',
+      seed: 'Seed',
+      save_every: 'Checkpoint every (steps)',
+      sample_every: 'Sample every (steps)',
+      target_modules: 'Layers',
+    },
+    choices: {
+      lr_scheduler: { constant: 'Constant', cosine: 'Cosine' },
+      target_modules: { attention: 'Attention', all_linear: 'All linear layers' },
+    },
+    prompts: 'Sample prompts',
+    promptsHint: 'one a line; by default the first captions',
+    start: 'Start training',
+    progress: 'Progress of the training',
+    line: (status: string, step: number, steps: number) =>
+      `${TRAININGS[status] ?? status}  ·  step ${number.format(step)} of ${number.format(steps)}`,
+    preparing: (part: string, done: number, all: number) =>
+      `${PARTS[part] ?? 'Preparing'}${all > 0 ? `  ·  ${done} of ${all}` : ''}`,
+    loss: 'Loss',
+    lossHint: 'Drag to zoom in, double click to zoom out.',
+    noLoss: 'The curve begins with the first step.',
+    smoothed: 'Smoothed',
+    step: 'Step',
+    chart: (steps: number, loss: number) => `Loss over ${many(steps, 'step', 'steps')}, smoothed ${loss.toFixed(4)} at the end`,
+    rate: 'Learning rate',
+    speed: 'Speed',
+    perStep: (seconds: number) => `${duration(seconds)} a step`,
+    left: 'Time left',
+    unknown: '–',
+    samples: 'Samples',
+    samplesHint: 'The same prompts and seeds, as the training goes on.',
+    noSamples: 'The first samples come later.',
+    noSamplesAtAll: 'No samples were drawn.',
+    sampleAt: (prompt: string, step: number) => `${prompt}, after ${many(step, 'step', 'steps')}`,
+    atStep: (step: number) => `Step ${number.format(step)}`,
+    details: 'Details',
+    recipe: (name: string) => sentence(name.replaceAll('_', ' ')),
+    checkpoints: 'Checkpoints',
+    noCheckpoints: 'None yet.',
+    save: 'Save now',
+    saving: 'A checkpoint is written after this step',
+    pause: 'Pause',
+    resume: 'Resume',
+    generate: 'Generate with it',
+    remove: 'Delete the training',
+    removeHint: 'Checkpoints and samples are erased. The finished LoRA stays.',
+  },
+
   system: {
     title: 'Queue and system',
     queue: 'Queue',
     pause: 'Pause the queue',
     resume: 'Resume the queue',
     isPaused: 'The queue is paused. Running jobs go on; waiting ones stay where they are.',
+    training: (name: string) => `Training: ${name}`,
     idle: 'Nothing runs and nothing waits',
     priority: (priority: number) => `priority ${priority}`,
     front: 'Run next',

@@ -120,6 +120,26 @@ test('a caption that was changed stays changed', async () => {
   await page.getByText('24 captions changed').waitFor()
 })
 
+test('a training shows its loss and a sample, and its LoRA draws', async () => {
+  await page.getByRole('button', { name: 'Train on it' }).click()
+  await page.getByRole('textbox', { name: 'Steps', exact: true }).fill('8')
+  await page.getByText('Expert settings').click()
+  await page.getByLabel('Sample every (steps)').fill('4')
+  await page.getByLabel(/^Sample prompts/).fill('bus, TOK style')
+  await page.getByRole('button', { name: 'Start training' }).click()
+  await page.getByTestId('loss').waitFor({ timeout: 60_000 })
+  await page.getByTestId('samples').getByText('Step 4').waitFor({ timeout: 60_000 })
+  await page.getByText('Finished · step 8 of 8').waitFor({ timeout: 60_000 })
+  await page.getByRole('img', { name: /^Loss over 8 steps/ }).waitFor()
+  found.training = new URL(page.url()).pathname
+  await page.getByRole('button', { name: 'Generate with it' }).click()
+  await page.getByRole('slider', { name: 'Weight of Blueprint' }).waitFor()
+  await page.getByRole('button', { name: 'A random seed each time' }).click()
+  await generate('cat, TOK style')
+  await page.getByRole('img', { name: 'cat, TOK style' }).waitFor()
+  await page.getByRole('button', { name: 'Remove Blueprint' }).click()
+})
+
 test('a LoRA for another model is refused with the reason', async () => {
   await goTo('Models')
   await page.locator('input[type=file]').setInputFiles(writeBadLora(server.folder))
@@ -129,7 +149,7 @@ test('a LoRA for another model is refused with the reason', async () => {
   assert.match(refusal, /1 tensors? that fits? nowhere, the first is `nobody_knows\.weight`/)
   await row.getByRole('button', { name: 'Import what fits' }).click()
   await row.getByText(/2 tensors in effect, 0 without effect, 1 unknown/).waitFor()
-  await page.getByTestId('lora').getByRole('button', { name: 'Use it' }).click()
+  await page.getByTestId('lora').filter({ hasText: 'for-another-model' }).getByRole('button', { name: 'Use it' }).click()
   await page.getByRole('slider', { name: 'Weight of for-another-model' }).waitFor()
   await page.getByRole('button', { name: 'Remove for-another-model' }).click()
 })
@@ -139,7 +159,6 @@ test('a paused queue survives the death of the server, and so does the page', as
   await page.getByRole('button', { name: 'Pause the queue' }).click()
   await page.getByText('The queue is paused.').waitFor()
   await goTo('Generate')
-  await page.getByRole('button', { name: 'A random seed each time' }).click()
   for (const words of ['yellow star, noto style', 'green tree, noto style']) {
     await generate(words)
     await page.getByText(words, { exact: true }).first().waitFor()
@@ -187,6 +206,8 @@ test('every page is accessible and fits its screen, dark, light and on a phone',
     picture: found.picture,
     train: '/train',
     dataset: found.dataset,
+    training: found.training,
+    'training-new': '/train/new',
     models: '/models',
     system: '/system',
   })

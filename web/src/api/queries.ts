@@ -114,6 +114,12 @@ export function keepJob(job: Generation, cache = queryClient): void {
   }
 }
 
+/** Whether a job is shown as a picture somewhere. */
+export function isKnown(id: string): boolean {
+  const lists = queryClient.getQueriesData<Generation[]>({ queryKey: keys.recent })
+  return queryClient.getQueryData(keys.job(id)) !== undefined || lists.some(([, list]) => list?.some((job) => job.id === id))
+}
+
 function replaced(list: Generation[], job: Generation, belongs: boolean): Generation[] {
   if (!belongs) return list.filter((other) => other.id !== job.id)
   const known = list.some((other) => other.id === job.id)

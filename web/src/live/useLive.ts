@@ -4,7 +4,8 @@ import { defineStore } from 'pinia'
 import { reactive, ref } from 'vue'
 
 import type { Progress } from '@/api/client'
-import { dropJobs, fetchJob, keepJob, keys, queryClient } from '@/api/queries'
+import { dropJobs, fetchJob, isKnown, keepJob, keys, queryClient } from '@/api/queries'
+import { isTraining, trainingKeys, type TrainingProgress } from '@/api/trainings'
 
 import { connect } from './connect'
 import type { LiveMessage, ServerEvent } from './messages'
@@ -14,10 +15,14 @@ const GATHER_MS = 60
 /** A loss shorter than this is no news. */
 const NOTICE_AFTER_MS = 1500
 
+/** What was known of a job's steps is void from here on. */
+const ENDINGS = ['pending', 'completed', 'failed', 'cancelled', 'paused']
+
 type Stage = { name: string; progress: Progress | null }
 
 export const useLive = defineStore('live', () => {
   const stages = reactive(new Map<string, Stage>())
+  const trainings = reactive(new Map<string, TrainingProgress>())
   const connected = ref(false)
   const isLost = ref(false)
   const changed = new Set<string>()
@@ -39,17 +44,26 @@ export const useLive = defineStore('live', () => {
     wasLost = false
   }
 
+  async function read(id: string): Promise<void> {
+    if (!isKnown(id) && (await isTraining(id))) {
+      await queryClient.invalidateQueries({ queryKey: trainingKeys.all })
+      await queryClient.invalidateQueries({ queryKey: trainingKeys.loss(id) })
+    } else {
+      keepJob(await fetchJob(id))
+    }
+    await queryClient.invalidateQueries({ queryKey: keys.log(id) })
+  }
+
   async function readChanged(): Promise<void> {
     const ids = [...changed]
     changed.clear()
     void queryClient.invalidateQueries({ queryKey: keys.queue })
     void queryClient.invalidateQueries({ queryKey: keys.active })
-    await Promise.all(ids.map((id) => fetchJob(id).then((job) => { keepJob(job) }, () => undefined)))
-    ids.forEach((id) => void queryClient.invalidateQueries({ queryKey: keys.log(id) }))
+    // What fails here is read again with its list, or is gone.
+    await Promise.allSettled(ids.map(read))
   }
 
-  function noteChange(id: string): void {
-    changed.add(id)
+  function soon(): void {
     clearTimeout(gathering)
     gathering = setTimeout(() => void readChanged(), GATHER_MS)
   }
@@ -63,19 +77,26 @@ export const useLive = defineStore('live', () => {
     const known = stages.get(job_id)
     switch (event) {
       case 'step':
-        stages.set(job_id, { name: 'denoise', progress: details as unknown as Progress })
+        if ('to_prepare' in details) trainings.set(job_id, details as unknown as TrainingProgress)
+        else stages.set(job_id, { name: 'denoise', progress: details as unknown as Progress })
         break
       case 'stage':
         stages.set(job_id, { name: String(details.stage), progress: known?.progress ?? null })
         break
       case 'deleted':
         stages.delete(job_id)
+        trainings.delete(job_id)
         dropJobs([job_id])
-        noteChange(job_id)
+        void queryClient.invalidateQueries({ queryKey: trainingKeys.all })
+        soon()
         break
       default:
-        if (event !== 'processing') stages.delete(job_id)
-        noteChange(job_id)
+        if (ENDINGS.includes(event)) {
+          stages.delete(job_id)
+          trainings.delete(job_id)
+        }
+        changed.add(job_id)
+        soon()
     }
   }
 
@@ -94,5 +115,5 @@ export const useLive = defineStore('live', () => {
     leave = null
   }
 
-  return { stages, connected, isLost, start, stop, receive }
+  return { stages, trainings, connected, isLost, start, stop, receive }
 })

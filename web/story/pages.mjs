@@ -33,6 +33,10 @@ const isSettled = () =>
 const overflow = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
 
+/** Pictures that take no room. */
+const invisible = (page) =>
+  page.evaluate(() => [...document.querySelectorAll('main img')].filter((image) => image.clientWidth * image.clientHeight === 0).map((image) => image.src))
+
 /** `pages`: name → address. */
 export async function lookAt(browser, address, pages) {
   mkdirSync(FOLDER, { recursive: true })
@@ -45,6 +49,7 @@ export async function lookAt(browser, address, pages) {
       await page.evaluate(() => document.fonts.ready)
       await page.screenshot({ path: join(FOLDER, `${name}-${dress.name}.png`) })
       assert.deepEqual(await gravities(page), [], `${name}, ${dress.name}`)
+      assert.deepEqual(await invisible(page), [], `${name}, ${dress.name}`)
       assert.ok((await overflow(page)) <= 0, `${name} is wider than a ${dress.name} screen`)
     }
     assert.deepEqual(faults, [])

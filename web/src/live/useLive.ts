@@ -48,6 +48,8 @@ export const useLive = defineStore('live', () => {
     if (!isKnown(id) && (await isTraining(id))) {
       await queryClient.invalidateQueries({ queryKey: trainingKeys.all })
       await queryClient.invalidateQueries({ queryKey: trainingKeys.loss(id) })
+      // Its end is a new LoRA.
+      await queryClient.invalidateQueries({ queryKey: keys.loras })
     } else {
       keepJob(await fetchJob(id))
     }

@@ -1,13 +1,14 @@
 //! Streams of Server-Sent Events: stage changes without a gap, of steps the latest.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, poll_fn};
+use futures_util::stream::{BoxStream, once, poll_fn};
 use masuka_storage::entities::{job, job_event};
 use masuka_storage::events;
 use masuka_storage::queue::JobStatus;
@@ -98,7 +99,9 @@ fn last_event_id(headers: &HeaderMap) -> Option<i64> {
 }
 
 fn stream(mut receiver: mpsc::Receiver<Event>) -> EventStream {
-    let events = poll_fn(move |context| receiver.poll_recv(context)).map(Ok).boxed();
+    // A proxy passes the head on only with the first byte, and without it no client knows that it is connected.
+    let hello = once(ready(Ok(Event::default().comment("connected"))));
+    let events = hello.chain(poll_fn(move |context| receiver.poll_recv(context)).map(Ok)).boxed();
     Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT))
 }
 

@@ -1,0 +1,84 @@
+import { createPinia, setActivePinia } from 'pinia'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+
+import type { Generation } from '@/api/client'
+import { job } from '@/api/for-tests'
+import { keys, queryClient } from '@/api/queries'
+import { trainingKeys } from '@/api/trainings'
+
+import { useLive } from './useLive'
+
+const GATHERED_MS = 100
+let asked: string[]
+let answers: Record<string, unknown>
+
+beforeEach(() => {
+  setActivePinia(createPinia())
+  vi.useFakeTimers()
+  queryClient.clear()
+  asked = []
+  answers = {}
+  vi.stubGlobal('fetch', (request: Request) => {
+    const path = new URL(request.url).pathname
+    asked.push(path)
+    const found = path in answers
+    return Promise.resolve(new Response(JSON.stringify(answers[path] ?? {}), { status: found ? 200 : 404, headers: { 'content-type': 'application/json' } }))
+  })
+})
+afterEach(() => {
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+})
+
+function hear(job_id: string, event: string, details: Record<string, unknown> = {}): void {
+  useLive().receive({ kind: 'event', event: { job_id, event, details } })
+}
+
+it('shows a step at once, without asking', async () => {
+  hear('1', 'step', { step: 3, total_steps: 30, percent: 10 })
+  await vi.advanceTimersByTimeAsync(GATHERED_MS)
+  expect(useLive().stages.get('1')?.progress?.step).toBe(3)
+  expect(asked).toEqual([])
+})
+
+it('reads a job once for many changes, and puts it into the lists', async () => {
+  queryClient.setQueryData(keys.recent, [job('1', { status: 'processing' })])
+  answers['/api/generate/1'] = job('1', { favorite: true })
+  for (const event of ['processing', 'stage', 'completed', 'favorite']) hear('1', event)
+  await vi.advanceTimersByTimeAsync(GATHERED_MS)
+  expect(asked.filter((path) => path === '/api/generate/1')).toHaveLength(1)
+  expect(queryClient.getQueryData<Generation[]>(keys.recent)?.[0]).toMatchObject({ status: 'completed', favorite: true })
+  expect(useLive().stages.has('1')).toBe(false)
+})
+
+it('a deleted job is gone at once, and nobody asks for it', async () => {
+  queryClient.setQueryData(keys.recent, [job('1'), job('2')])
+  hear('1', 'deleted')
+  expect(queryClient.getQueryData<Generation[]>(keys.recent)?.map((one) => one.id)).toEqual(['2'])
+  await vi.advanceTimersByTimeAsync(GATHERED_MS)
+  expect(asked).toEqual([])
+})
+
+it('knows a training from a picture', async () => {
+  answers['/api/training'] = [{ session_id: 't' }]
+  hear('t', 'step', { step: 2, to_prepare: 0, current_loss: 0.5 })
+  hear('t', 'processing')
+  await vi.advanceTimersByTimeAsync(GATHERED_MS)
+  expect(useLive().trainings.get('t')?.current_loss).toBe(0.5)
+  expect(queryClient.getQueryData(trainingKeys.list)).toHaveLength(1)
+  expect(asked).not.toContain('/api/generate/t')
+})
+
+it('asks for everything again after a loss, and tells of it only when it lasts', async () => {
+  const live = useLive()
+  queryClient.setQueryData(keys.system, {})
+  live.receive({ kind: 'state', connected: true })
+  live.receive({ kind: 'state', connected: false })
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(live.isLost).toBe(false)
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(live.isLost).toBe(true)
+  live.receive({ kind: 'state', connected: true })
+  expect(live.isLost).toBe(false)
+  expect(queryClient.getQueryState(keys.system)?.isInvalidated).toBe(true)
+})

@@ -4,6 +4,7 @@ mod common;
 
 use std::process::Command;
 
+use candle_core::{Device, Tensor};
 use common::starter::{draw, largest_difference, load, psnr};
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::Unobserved;
@@ -96,6 +97,44 @@ fn the_lower_levels_of_the_processor_draw_as_well() {
         let text = String::from_utf8_lossy(&output.stdout);
         println!("{}\n{text}", level.name());
         assert!(output.status.success(), "{}: {text}", level.name());
+    }
+}
+
+/// The starter's velocities for noise at several times.
+fn velocities(precision: Precision) -> Vec<Tensor> {
+    let mut pipeline = load(precision, Offload::None);
+    let conditioning =
+        pipeline.conditioning("red apple, noto style", &Unobserved).expect("encoded");
+    let numbers: Vec<f32> = (0..64 * 64).map(|i| 2.0 * (i as f32 * 1.7).sin()).collect();
+    let latents = Tensor::from_vec(numbers, (1, 64, 64), &Device::Cpu).expect("latents");
+    let transformer = pipeline.transformer().expect("a transformer");
+    let prepared = transformer.prepare(&conditioning, (8, 8), &[3.5]).expect("inputs that fit");
+    let velocity = |sigma| transformer.forward(&latents, &[sigma], &prepared, &Unobserved);
+    [1.0, 0.7, 0.3].map(|sigma| velocity(sigma).expect("a velocity")).into()
+}
+
+/// √(Σ (a − b)²) / √(Σ b²)
+fn relative_rmse(a: &Tensor, b: &Tensor) -> f32 {
+    let square = |x: &Tensor| x.sqr().and_then(|x| x.sum_all()?.to_scalar::<f32>()).expect("a sum");
+    (square(&(a - b).expect("equal shapes")) / square(b)).sqrt()
+}
+
+#[test]
+fn velocities_in_int8_are_within_three_percent_of_bf16() {
+    for (int8, bf16) in velocities(Precision::Int8).iter().zip(&velocities(Precision::Bf16)) {
+        let error = relative_rmse(int8, bf16);
+        println!("int8 velocity: {error:.4}");
+        assert!(error > 0.0 && error <= 0.03, "{error}");
+    }
+}
+
+#[test]
+fn pictures_in_int8_show_what_diffusers_draws() {
+    let mut pipeline = load(Precision::Int8, Offload::None);
+    for case in Case::all().into_iter().take(cases_of_level()) {
+        let ours = psnr(&draw(&mut pipeline, &case.request()), &case.expected());
+        println!("{}: int8 {ours:.1} dB", case.name);
+        assert!(ours >= 40.0, "{}: {ours} dB", case.name);
     }
 }
 

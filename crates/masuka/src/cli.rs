@@ -154,7 +154,7 @@ pub struct ComputeArgs {
     pub device: Option<DeviceKind>,
 
     /// Precision of weights and activations
-    #[arg(long, value_parser = one_of::<Precision>(&["f32", "bf16"]))]
+    #[arg(long, value_parser = one_of::<Precision>(&["f32", "bf16", "int8"]))]
     pub dtype: Option<Precision>,
 
     /// What to keep out of memory until its turn comes, to fit a larger model

@@ -53,13 +53,8 @@ pub fn level() -> Level {
     Simd::active().level()
 }
 
-/// The precision for a device where the user names none.
-pub fn default_precision(device: DeviceKind) -> Precision {
-    match device {
-        DeviceKind::Cpu => Precision::F32,
-        DeviceKind::Cuda | DeviceKind::Metal => Precision::Bf16,
-    }
-}
+/// The precision where the user names none.
+pub const DEFAULT_PRECISION: Precision = Precision::Bf16;
 
 impl Engine {
     /// Loads the model of `files`.
@@ -123,7 +118,7 @@ pub fn memory_by_mode(
 ) -> anyhow::Result<Vec<(Offload, u64)>> {
     let options = LoadOptions {
         device: device.open()?,
-        precision: default_precision(device),
+        precision: DEFAULT_PRECISION,
         offload: Offload::Components,
         available_bytes: None,
     };

@@ -21,6 +21,6 @@ pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
 pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
 pub use linear::{FrozenWeight, linear};
 pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
-pub use packed::PackedWeight;
+pub use packed::{PackedWeight, Packing};
 pub use pictures::{add_pixels, from_tokens, rows_of, to_tokens, write_rows, zero_picture};
 pub use rope::rope;

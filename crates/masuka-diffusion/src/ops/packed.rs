@@ -5,10 +5,11 @@ use std::fmt;
 use candle_core::{DType, Tensor, WithDType};
 use half::{bf16, f16};
 use masuka_kernels::linear::{Epilogue, PackedLinear, WeightRows, grad_input, linear};
+use masuka_kernels::linear_int8::{PackedInt8, linear_int8};
 use masuka_kernels::{Number, Rows, RowsMut};
 
 use super::slices::{self, new_tensor, with_slice};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A weight (out, in) in the layout that the processor multiplies fastest. Nothing else of it is kept.
 pub enum PackedWeight {
@@ -16,9 +17,46 @@ pub enum PackedWeight {
     F32(PackedLinear<f32>),
     /// In bf16; sums are f32.
     Bf16(PackedLinear<bf16>),
+    /// In int8 with a scale for each output; what it meets is rounded to int8 row by row.
+    Int8(PackedInt8),
+}
+
+/// The numbers of a packed weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// 4 bytes each.
+    F32,
+    /// 2 bytes each.
+    Bf16,
+    /// 1 byte each.
+    Int8,
+}
+
+impl Packing {
+    /// That of weights in `dtype`, if the kernels know it.
+    pub fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 => Some(Self::F32),
+            DType::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
 }
 
 impl PackedWeight {
+    /// Bytes that a row in int8 takes beside its numbers: its scale and its sum.
+    pub const INT8_ROW_BYTES: usize = 8;
+
+    /// `weight` (out, in), quantised.
+    ///
+    /// # Errors
+    /// When it is no matrix in f32 on the processor.
+    pub fn int8(weight: &Tensor) -> Result<Self> {
+        let (out_features, in_features) = weight.dims2()?;
+        let pack = |w: &[f32]| Ok(PackedInt8::pack(WeightRows::F32(w), out_features, in_features));
+        Ok(Self::Int8(with_slice(weight, pack)?))
+    }
+
     /// Packs `weight` (out, in); none where the kernels do not apply.
     ///
     /// # Errors
@@ -45,6 +83,7 @@ impl PackedWeight {
         let bias = bias.as_deref();
         match self {
             Self::F32(weight) => Ok(forward::<f32, f32>(weight, x, bias)?.to_dtype(dtype)?),
+            Self::Int8(weight) => forward_int8(weight, x, bias, dtype),
             Self::Bf16(weight) if x.dtype() == DType::F32 => {
                 Ok(forward_in_halves(weight, x, bias)?.to_dtype(dtype)?)
             }
@@ -61,6 +100,10 @@ impl PackedWeight {
         match self {
             Self::F32(weight) => backward(weight, grad),
             Self::Bf16(weight) => backward(weight, grad),
+            Self::Int8(_) => {
+                let message = "cannot be trained on; use one in f32 or bf16";
+                Err(Error::invalid("base_model", "in int8", message))
+            }
         }
     }
 }
@@ -70,6 +113,7 @@ impl fmt::Debug for PackedWeight {
         match self {
             Self::F32(weight) => f.debug_tuple("F32").field(weight).finish(),
             Self::Bf16(weight) => f.debug_tuple("Bf16").field(weight).finish(),
+            Self::Int8(weight) => f.debug_tuple("Int8").field(weight).finish(),
         }
     }
 }
@@ -90,6 +134,32 @@ fn forward<T: Number + WithDType, Y: Number + WithDType>(
     let epilogue = Epilogue { bias, ..Epilogue::default() };
     by_rows(x, weight.in_features(), weight.out_features(), |x: Rows<'_, T>, y: RowsMut<'_, Y>| {
         linear(x, weight, &epilogue, y);
+    })
+}
+
+fn forward_int8(
+    weight: &PackedInt8,
+    x: &Tensor,
+    bias: Option<&[f32]>,
+    dtype: DType,
+) -> Result<Tensor> {
+    let y = match (x.dtype(), dtype) {
+        (DType::BF16, DType::BF16) => rows_by_int8::<bf16, bf16>(weight, x, bias),
+        (DType::BF16, _) => rows_by_int8::<bf16, f32>(weight, x, bias),
+        (_, DType::BF16) => rows_by_int8::<f32, bf16>(weight, x, bias),
+        (_, _) => rows_by_int8::<f32, f32>(weight, x, bias),
+    }?;
+    Ok(y.to_dtype(dtype)?)
+}
+
+fn rows_by_int8<T: Number + WithDType, Y: Number + WithDType>(
+    weight: &PackedInt8,
+    x: &Tensor,
+    bias: Option<&[f32]>,
+) -> Result<Tensor> {
+    let epilogue: Epilogue<'_, T, Y> = Epilogue { bias, ..Epilogue::default() };
+    by_rows(x, weight.in_features(), weight.out_features(), |x, y| {
+        linear_int8(x, weight, &epilogue, y);
     })
 }
 
@@ -205,6 +275,25 @@ mod tests {
         let found = packed.forward(&x, Some(&bias), DType::F32).unwrap();
         // 33 products of normal numbers, each off by at most 2⁻¹⁷ of itself.
         assert!(distance(&found, &expected) < 1e-3, "{}", distance(&found, &expected));
+    }
+
+    #[test]
+    fn a_weight_in_int8_is_near_the_tensor_in_every_dtype() {
+        let (weight, bias) = (random(&[70, 33], DType::F32), random(&[70], DType::F32));
+        let x = random(&[2, 5, 33], DType::F32);
+        let expected = linear(&x, &weight, Some(&bias)).unwrap();
+        let packed = PackedWeight::int8(&weight).unwrap();
+        for given in [DType::F32, DType::BF16] {
+            for wanted in [DType::F32, DType::BF16] {
+                let found = packed.forward(&x.to_dtype(given).unwrap(), Some(&bias), wanted);
+                let found = found.unwrap();
+                assert_eq!((found.dims(), found.dtype()), (&[2, 5, 70][..], wanted));
+                // 33 products of numbers up to about 4, each off by at most a 50th.
+                assert!(distance(&found, &expected) < 0.6, "{}", distance(&found, &expected));
+            }
+        }
+        let error = packed.backward(&expected).unwrap_err().to_string();
+        assert!(error.contains("cannot be trained on"), "{error}");
     }
 
     #[test]

@@ -14,14 +14,17 @@ pub enum Precision {
     F32,
     /// The faithful default: 2 bytes a weight.
     Bf16,
+    /// As bf16, but the large layers of the transformer's blocks have weights of 1 byte and multiply in int8. On a
+    /// processor only.
+    Int8,
 }
 
 impl Precision {
-    /// The tensor library's name.
+    /// Of activations and of the weights that are not quantised.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
+            Self::Bf16 | Self::Int8 => DType::BF16,
         }
     }
 
@@ -30,6 +33,7 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }
@@ -47,7 +51,8 @@ impl FromStr for Precision {
         match name {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::invalid("dtype", name, "is not one of f32, bf16")),
+            "int8" => Ok(Self::Int8),
+            _ => Err(Error::invalid("dtype", name, "is not one of f32, bf16, int8")),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::shards;
 use super::source::TensorSource;
 use super::stored::{Encoding, StoredTensor};
 use crate::error::{Error, Result};
-use crate::ops::PackedWeight;
+use crate::ops::{PackedWeight, Packing};
 
 /// Open files of weights, seen as one component.
 #[derive(Clone)]
@@ -190,9 +190,9 @@ impl TensorSource for Checkpoint {
         Ok(Some(stored.quantized(&ranges, &shape, device)?))
     }
 
-    fn pack(&self, name: &str, dtype: DType) -> Result<Option<PackedWeight>> {
+    fn pack(&self, name: &str, packing: Packing) -> Result<Option<PackedWeight>> {
         let (origin, stored) = self.origin(name)?;
         let ranges = origin.take.ranges(stored.shape.first().copied().unwrap_or(1));
-        Ok(stored.pack(&ranges, dtype))
+        Ok(stored.pack(&ranges, packing))
     }
 }

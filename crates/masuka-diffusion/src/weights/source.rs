@@ -4,7 +4,7 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::ops::PackedWeight;
+use crate::ops::{PackedWeight, Packing};
 
 /// Named tensors of one component, on disk.
 pub trait TensorSource: Send + Sync {
@@ -66,7 +66,7 @@ pub trait TensorSource: Send + Sync {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    fn pack(&self, _name: &str, _dtype: DType) -> Result<Option<PackedWeight>> {
+    fn pack(&self, _name: &str, _packing: Packing) -> Result<Option<PackedWeight>> {
         Ok(None)
     }
 }

@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use super::source::TensorSource;
 use crate::adapters::AdapterSlot;
 use crate::error::{Error, Result};
-use crate::ops::FrozenWeight;
+use crate::ops::{FrozenWeight, PackedWeight, Packing};
 
 /// The weight of a linear layer, (out, in).
 pub enum LinearWeight {
@@ -41,6 +41,8 @@ pub struct Weights {
 struct Component {
     source: Box<dyn TensorSource>,
     dtype: DType,
+    /// Which matrices of linear layers are quantised.
+    takes_int8: fn(&str) -> bool,
     device: Device,
     ledger: Mutex<Ledger>,
 }
@@ -52,6 +54,17 @@ struct Ledger {
 }
 
 impl Component {
+    /// Bytes that the tensor `name` takes in memory.
+    fn resident_bytes(&self, name: &str) -> u64 {
+        let shape = self.source.shape(name).unwrap_or_default();
+        match shape.as_slice() {
+            [rows, columns] if (self.takes_int8)(name) => {
+                (rows * columns + rows * PackedWeight::INT8_ROW_BYTES) as u64
+            }
+            _ => self.source.resident_bytes(name, self.dtype),
+        }
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,8 +74,18 @@ impl Weights {
     /// A view on all of `source`; tensors will be `dtype` on `device`.
     pub fn new(source: Box<dyn TensorSource>, dtype: DType, device: &Device) -> Self {
         let device = device.clone();
-        let component = Component { source, dtype, device, ledger: Mutex::default() };
+        let takes_int8 = |_: &str| false;
+        let component = Component { source, dtype, takes_int8, device, ledger: Mutex::default() };
         Self { component: Arc::new(component), prefix: String::new() }
+    }
+
+    /// The same, not yet used, with the matrices of linear layers for which `takes_int8` holds in int8.
+    #[must_use]
+    pub fn with_int8(self, takes_int8: fn(&str) -> bool) -> Self {
+        let component = Arc::try_unwrap(self.component).unwrap_or_else(|shared| {
+            unreachable!("{} views of new weights", Arc::strong_count(&shared))
+        });
+        Self { component: Arc::new(Component { takes_int8, ..component }), prefix: self.prefix }
     }
 
     /// The view below `name`: `weights.at("encoder").at(3)` sees `encoder.3.*`.
@@ -105,8 +128,7 @@ impl Weights {
 
     /// Bytes that everything below this view takes in memory.
     pub fn bytes(&self) -> u64 {
-        let (source, dtype) = (&self.component.source, self.dtype());
-        self.names_below().map(|name| source.resident_bytes(&name, dtype)).sum()
+        self.names_below().map(|name| self.component.resident_bytes(&name)).sum()
     }
 
     /// Bytes that using any one tensor below this view takes beside that.
@@ -147,10 +169,18 @@ impl Weights {
     pub fn linear_weight(&self, name: &str, shape: [usize; 2]) -> Result<LinearWeight> {
         let name = self.claim(name, &shape)?;
         let (source, dtype, device) = (&self.component.source, self.dtype(), self.device());
+        if (self.component.takes_int8)(&name) {
+            let packed = match source.pack(&name, Packing::Int8)? {
+                Some(packed) => packed,
+                None => PackedWeight::int8(&source.load(&name, DType::F32, device)?)?,
+            };
+            return Ok(LinearWeight::Frozen(FrozenWeight::Packed(Arc::new(packed))));
+        }
         if let Some(blocks) = source.load_blocks(&name, device)? {
             return Ok(LinearWeight::Quantized(Arc::new(blocks)));
         }
-        let packed = if device.is_cpu() { source.pack(&name, dtype)? } else { None };
+        let packing = Packing::of(dtype).filter(|_| device.is_cpu());
+        let packed = packing.map(|packing| source.pack(&name, packing)).transpose()?.flatten();
         Ok(LinearWeight::Frozen(match packed {
             Some(packed) => FrozenWeight::Packed(Arc::new(packed)),
             None => FrozenWeight::new(source.load(&name, dtype, device)?)?,

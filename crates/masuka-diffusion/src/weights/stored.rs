@@ -7,13 +7,13 @@ use std::ops::Range;
 use candle_core::quantized::{GgmlDType, QTensor, ggml_file};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
-use masuka_kernels::Number as Packable;
 use masuka_kernels::linear::PackedLinear;
+use masuka_kernels::linear_int8::PackedInt8;
 use rayon::prelude::*;
 
 use super::mapped_file::MappedFile;
 use crate::error::{Error, Result};
-use crate::ops::PackedWeight;
+use crate::ops::{PackedWeight, Packing};
 
 /// Bytes of a file that are decoded before their pages are given back.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -127,38 +127,35 @@ impl StoredTensor<'_> {
 
     /// Packs those rows of a matrix for the processor's products, row by row from the file; none if they are of a kind
     /// that has to be read as a tensor.
-    pub fn pack(&self, ranges: &[Range<usize>], dtype: DType) -> Option<PackedWeight> {
+    pub fn pack(&self, ranges: &[Range<usize>], packing: Packing) -> Option<PackedWeight> {
         if matches!(self.encoding, Encoding::Blocks(_) | Encoding::Other(_)) {
             return None;
         }
-        match dtype {
-            DType::BF16 => Some(PackedWeight::Bf16(self.pack_as(ranges))),
-            DType::F32 => Some(PackedWeight::F32(self.pack_as(ranges))),
-            _ => None,
-        }
-    }
-
-    fn pack_as<T: Number + Packable>(&self, ranges: &[Range<usize>]) -> PackedLinear<T> {
-        let rows: Vec<usize> = ranges.iter().flat_map(Clone::clone).collect();
-        let row_bytes = self.bytes.len() / self.rows().max(1);
-        let columns = row_bytes / self.encoding.bytes_of(1);
-        let rows_of_chunk = (CHUNK_BYTES / row_bytes.max(1)).max(1);
-        let packed = PackedLinear::from_rows(rows.len(), columns, |row, numbers: &mut [T]| {
-            let stored = rows[row];
-            decode_here(
-                self.encoding,
-                &self.file.bytes()[self.span(&(stored..stored + 1))],
-                numbers,
-            );
-            // Other threads may not be through with these rows; they read them from the disk again.
-            if (row + 1) % rows_of_chunk == 0 {
-                self.file.give_back(
-                    self.span(&((stored + 1).saturating_sub(rows_of_chunk)..stored + 1)),
-                );
-            }
-        });
+        let rows = StoredRows {
+            rows: ranges.iter().flat_map(Clone::clone).collect(),
+            bytes_each: self.bytes.len() / self.rows().max(1),
+            stored: self,
+        };
+        let (out_features, in_features) = rows.shape();
+        let packed = match packing {
+            Packing::F32 => PackedWeight::F32(PackedLinear::from_rows(
+                out_features,
+                in_features,
+                |row, numbers| rows.read(row, numbers),
+            )),
+            Packing::Bf16 => PackedWeight::Bf16(PackedLinear::from_rows(
+                out_features,
+                in_features,
+                |row, numbers| rows.read(row, numbers),
+            )),
+            Packing::Int8 => PackedWeight::Int8(PackedInt8::from_rows(
+                out_features,
+                in_features,
+                |row, numbers| rows.read(row, numbers),
+            )),
+        };
         ranges.iter().for_each(|rows| self.file.give_back(self.span(rows)));
-        packed
+        Some(packed)
     }
 
     fn rows(&self) -> usize {
@@ -210,6 +207,32 @@ impl StoredTensor<'_> {
         let parts = ranges.iter().map(|rows| &self.file.bytes()[self.span(rows)]);
         let bytes = parts.collect::<Vec<_>>().concat();
         Ok(Tensor::from_raw_buffer(&bytes, stored, shape, &Device::Cpu)?.to_dtype(dtype)?)
+    }
+}
+
+/// Rows of a stored matrix, read one by one.
+struct StoredRows<'a> {
+    stored: &'a StoredTensor<'a>,
+    rows: Vec<usize>,
+    bytes_each: usize,
+}
+
+impl StoredRows<'_> {
+    /// (rows, numbers of a row)
+    fn shape(&self) -> (usize, usize) {
+        (self.rows.len(), self.bytes_each / self.stored.encoding.bytes_of(1))
+    }
+
+    /// Writes a row; the file's pages are given back some MiB at a time.
+    fn read<T: Number>(&self, row: usize, numbers: &mut [T]) {
+        let (stored, place) = (self.stored, self.rows[row]);
+        let bytes = &stored.file.bytes()[stored.span(&(place..place + 1))];
+        decode_here(stored.encoding, bytes, numbers);
+        let together = (CHUNK_BYTES / self.bytes_each.max(1)).max(1);
+        if (row + 1).is_multiple_of(together) {
+            // Other threads may not be through with these rows; they read them from the disk again.
+            stored.file.give_back(stored.span(&((place + 1).saturating_sub(together)..place + 1)));
+        }
     }
 }
 

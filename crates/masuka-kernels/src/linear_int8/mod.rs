@@ -48,6 +48,18 @@ impl PackedInt8 {
     /// When the length is not `out_features · in_features` or rows are longer than 65,536.
     pub fn pack(weight: WeightRows<'_>, out_features: usize, in_features: usize) -> Self {
         assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
+        Self::from_rows(out_features, in_features, |output, numbers| weight.read(output, numbers))
+    }
+
+    /// Quantises and packs the rows that `read(output, numbers)` writes, from all threads and in no order.
+    ///
+    /// # Panics
+    /// When rows are longer than 65,536.
+    pub fn from_rows(
+        out_features: usize,
+        in_features: usize,
+        read: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
         assert!(in_features <= MOST_IN_FEATURES, "{in_features} inputs");
         let depth = in_features.div_ceil(4);
         let panels = out_features.div_ceil(PANEL);
@@ -63,7 +75,7 @@ impl PackedInt8 {
                 for (column, words) in rows.chunks_exact_mut(depth.max(1)).enumerate().take(outputs)
                 {
                     let output = panel * PANEL + column;
-                    weight.read(output, &mut row);
+                    read(output, &mut row);
                     let (scale, sum) = quantize_weight_row(simd, &row, bytes_of(words));
                     // SAFETY: `output` is below `out_features`, and no other task has this panel.
                     unsafe {

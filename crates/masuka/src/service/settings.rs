@@ -96,7 +96,7 @@ pub fn compute(args: &ComputeArgs, environment: &Environment) -> anyhow::Result<
         Some(device) => device,
         None => named.context("MASUKA_DEVICE")?.unwrap_or_else(DeviceKind::best),
     };
-    let precision = args.dtype.unwrap_or_else(|| engine::default_precision(device));
+    let precision = args.dtype.unwrap_or(engine::DEFAULT_PRECISION);
     Ok(Compute { device, precision, offload: args.offload })
 }
 

@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::files::read_json;
-use crate::pipelines::LoadOptions;
+use crate::pipelines::{LoadOptions, Precision};
 use crate::samplers::ScheduleConfig;
+use crate::transformers::flux::FluxTransformer;
 use crate::weights::{Checkpoint, Contents, FromShapes, Part, Shapes, TensorSource, Weights};
 
 /// The pipelines whose parts are those of FLUX.1.
@@ -67,7 +68,9 @@ impl FluxFiles {
     /// The weights of `part`, by our names.
     pub(super) fn weights(&self, part: Part, options: &LoadOptions) -> Result<Weights> {
         let source = self.locate(part)?.checkpoint;
-        Ok(Weights::new(Box::new(source), options.precision.dtype(), &options.device))
+        let weights = Weights::new(Box::new(source), options.precision.dtype(), &options.device);
+        let is_int8 = part == Part::Transformer && options.precision == Precision::Int8;
+        Ok(if is_int8 { weights.with_int8(FluxTransformer::takes_int8) } else { weights })
     }
 
     /// The configuration of `part`: its own; else that of a neighbour of the same sizes, because some settings have no

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::latents::LatentLayout;
 use crate::layers::Residency;
 use crate::pipelines::component::Component;
-use crate::pipelines::{LoadOptions, Offload};
+use crate::pipelines::{LoadOptions, Offload, Precision};
 use crate::text_encoders::{ClipTextConfig, ClipTextEncoder, T5Config, T5Encoder};
 use crate::tokenizers::PromptTokenizer;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
@@ -23,6 +23,9 @@ const T5_LENGTHS: [usize; 2] = [512, 256];
 /// A pipeline whose components are known and not loaded yet.
 pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeline> {
     files.check()?;
+    if options.precision == Precision::Int8 && !options.device.is_cpu() {
+        return Err(Error::invalid("dtype", "int8", "is for the processor only; use bf16"));
+    }
     let config: FluxConfig = files.config(Part::Transformer)?;
     let vae: AutoencoderKlConfig = files.config(Part::Autoencoder)?;
     let layout = LatentLayout {

@@ -84,6 +84,12 @@ impl FluxTransformer {
         Ok(transformer)
     }
 
+    /// Whether the weight `name` may be quantised: the matrices of the blocks, but not those that modulate.
+    pub fn takes_int8(name: &str) -> bool {
+        let stacks = ["transformer_blocks.", "single_transformer_blocks."];
+        stacks.iter().any(|stack| name.starts_with(stack)) && !name.contains(".norm")
+    }
+
     /// The sizes.
     pub fn config(&self) -> &FluxConfig {
         &self.config

@@ -78,7 +78,7 @@ fn choose_compute(
         Some(device) => device,
         None => named.context("MASUKA_DEVICE")?.unwrap_or_else(DeviceKind::best),
     };
-    let precision = wishes.precision.unwrap_or_else(|| engine::default_precision(device));
+    let precision = wishes.precision.unwrap_or(engine::DEFAULT_PRECISION);
     Ok(Compute { device, precision, offload: args.compute.offload })
 }
 

@@ -1,5 +1,6 @@
 //! What is measured, one file a row.
 
+mod flux_step; // a velocity of a transformer as wide as FLUX.1-dev
 mod starter_picture; // prompt to picture on the starter model
 mod vae_decode; // latents to pixels by FLUX.1's autoencoder
 
@@ -12,6 +13,7 @@ pub type Run = Box<dyn FnMut(usize) -> Result<Vec<f32>, Box<dyn Error>>>;
 /// Loads `row` in `variant`.
 pub fn open(row: &str, variant: &str) -> Result<Run, Box<dyn Error>> {
     match row {
+        "flux_step_512" => flux_step::open(variant),
         "starter_picture" => starter_picture::open(variant),
         "vae_decode_512" => vae_decode::open(512, variant),
         "vae_decode_1024" => vae_decode::open(1024, variant),

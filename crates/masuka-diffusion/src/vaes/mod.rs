@@ -9,8 +9,10 @@ mod mid_block; // the lowest resolution, with attention over all of it
 mod resnet_block; // two convolutions and a way around them
 mod head; // the last norm and convolution of either side
 mod bands; // large pictures a few rows at a time, with the result of the whole
+mod preview; // latents as colours, without decoding
 mod memory; // what encoding and decoding take, before any weight is loaded
 
 pub use autoencoder_kl::{AutoencoderKl, LatentDistribution};
 pub use bands::Tiling;
 pub use config::AutoencoderKlConfig;
+pub use preview::PreviewFactors;

@@ -8,6 +8,7 @@ mod files; // which file gives which part
 mod load; // files → components
 mod memory; // what it all takes
 mod base_layers; // what adapters need to know of the weights
+mod preview; // how a picture on its way is seen
 mod parts; // what a trainer takes: encoders and transformer on their own
 
 use std::sync::Arc;

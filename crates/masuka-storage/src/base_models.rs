@@ -110,3 +110,18 @@ pub async fn find(database: &Database, id: &str) -> Result<Model> {
 pub async fn list(database: &Database) -> Result<Vec<Model>> {
     Ok(Entity::find().order_by_asc(Column::CreatedAtMs).all(database.reader()).await?)
 }
+
+/// Takes a base model off the list; its files are nobody's business here.
+///
+/// # Errors
+/// [`Error::ModelInUse`] while jobs that wait or run need it, [`Error::NotFound`], or the database refuses.
+pub async fn remove(database: &Database, id: &str) -> Result<()> {
+    find(database, id).await?;
+    let sql = "DELETE FROM base_models WHERE id = $1 AND NOT EXISTS (\
+               SELECT 1 FROM jobs WHERE base_model = $1 AND status IN ('queued', 'running'))";
+    let statement = database.statement(sql, [id.into()]);
+    match database.writer().execute_raw(statement).await?.rows_affected() {
+        0 => Err(Error::ModelInUse(id.into())),
+        _ => Ok(()),
+    }
+}

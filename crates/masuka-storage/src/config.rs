@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::file_cache::CacheLimits;
+
+pub use crate::blobs::S3Config;
+
 /// Where rows and blobs are kept.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
@@ -11,6 +15,8 @@ pub struct StorageConfig {
     pub database_url: Option<String>,
     /// Where blobs are kept.
     pub blobs: BlobConfig,
+    /// How much of the blobs may be copied for the engine, where they are not files of this machine.
+    pub cache: CacheLimits,
 }
 
 /// Where blobs are kept.
@@ -18,12 +24,19 @@ pub struct StorageConfig {
 pub enum BlobConfig {
     /// In `files/` of the data folder.
     Local,
+    /// In a bucket.
+    S3(S3Config),
 }
 
 impl StorageConfig {
     /// SQLite and local files under `data_dir`.
     pub fn local(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), database_url: None, blobs: BlobConfig::Local }
+        Self {
+            data_dir: data_dir.to_owned(),
+            database_url: None,
+            blobs: BlobConfig::Local,
+            cache: CacheLimits::default(),
+        }
     }
 
     /// The database's address.

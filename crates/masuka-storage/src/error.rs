@@ -67,6 +67,16 @@ pub enum Error {
         /// The reason, with the remedy where there is one.
         reason: String,
     },
+    /// A file with another content than was recorded.
+    #[error("file `{key}` is damaged: its sha256 is {found}, not {expected}")]
+    Damaged {
+        /// Where it is.
+        key: String,
+        /// What was recorded.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// Whoever watches asked to stop.
     #[error("stopped")]
     Stopped,

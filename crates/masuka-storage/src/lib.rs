@@ -20,8 +20,12 @@ pub mod blobs; // files: local folder or S3
 pub mod downloads; // files from elsewhere: resumed, capped, checked
 pub mod disk; // how much room there is
 pub mod bus; // signals between processes: lossy, at once
+mod file_cache; // copies of blobs for the engine, within limits
+mod reconcile; // whether files and rows agree
 mod storage; // all of it behind one door
 
 pub use config::StorageConfig;
 pub use error::{Error, Result};
-pub use storage::Storage;
+pub use file_cache::CacheLimits;
+pub use reconcile::Disagreements;
+pub use storage::{Link, Storage};

@@ -1,6 +1,6 @@
 //! All of it behind one door.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use uuid::Uuid;
 
@@ -9,6 +9,7 @@ use crate::config::{BlobConfig, StorageConfig};
 use crate::database::Database;
 use crate::datasets::Datasets;
 use crate::error::{Error, Result};
+use crate::file_cache::FileCache;
 use crate::generations::Generations;
 use crate::lora_models::LoraModels;
 use crate::migrations::migrate;
@@ -17,12 +18,22 @@ use crate::queue::Queue;
 use crate::settings;
 use crate::trainings::Trainings;
 
+/// Where a client may read a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Path and query at any server of this installation.
+    Here(String),
+    /// A whole URL.
+    Elsewhere(String),
+}
+
 /// Rows and blobs. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Storage {
     database: Database,
     blobs: Blobs,
     signer: UrlSigner,
+    cache: FileCache,
     data_dir: PathBuf,
 }
 
@@ -36,13 +47,15 @@ impl Storage {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let database = Database::open(&config.database_url()).await?;
         migrate(&database).await?;
-        let blobs = match config.blobs {
+        let blobs = match &config.blobs {
             BlobConfig::Local => Blobs::local(&config.files_dir())?,
+            BlobConfig::S3(bucket) => Blobs::s3(bucket)?,
         };
         let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let secret = settings::get_or_init(&database, settings::URL_SECRET, &fresh).await?;
         let signer = UrlSigner::new(&secret);
-        Ok(Self { database, blobs, signer, data_dir: folder.clone() })
+        let cache = FileCache::new(folder.join("cache"), config.cache);
+        Ok(Self { database, blobs, signer, cache, data_dir: folder.clone() })
     }
 
     /// The rows.
@@ -58,6 +71,14 @@ impl Storage {
     /// Signs URLs of files.
     pub fn signer(&self) -> &UrlSigner {
         &self.signer
+    }
+
+    /// Where a client may read `key` for at least an hour.
+    pub fn link(&self, key: &BlobKey, now_seconds: i64) -> Link {
+        match self.blobs.url(key, now_seconds) {
+            Some(url) => Link::Elsewhere(url),
+            None => Link::Here(self.signer.sign(key, now_seconds)),
+        }
     }
 
     /// The jobs.
@@ -101,12 +122,7 @@ impl Storage {
                 None => Err(Error::not_found("file", key.as_str())),
             };
         }
-        let path = self.data_dir.join("cache").join(sha256);
-        if !path.exists() {
-            let content = self.blobs.get(key).await?;
-            write_new(&path, &content).map_err(|e| Error::io(&path, e))?;
-        }
-        Ok(path)
+        self.cache.get(&self.blobs, key, sha256).await
     }
 
     /// A file that does not exist yet, for what arrives and is not checked.
@@ -123,14 +139,4 @@ impl Storage {
     pub fn processes(&self) -> Processes {
         Processes::new(self.database.clone(), &self.data_dir)
     }
-}
-
-/// Writes a file under another name first, so that two processes may do this at once.
-fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension(Uuid::new_v4().simple().to_string());
-    std::fs::write(&temporary, content)?;
-    std::fs::rename(&temporary, path)
 }

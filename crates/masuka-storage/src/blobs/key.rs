@@ -38,6 +38,17 @@ impl BlobKey {
         &self.0
     }
 
+    /// The type of its content, by its name.
+    pub fn content_type(&self) -> &'static str {
+        match self.0.rsplit('.').next() {
+            Some("png") => "image/png",
+            Some("jpg") => "image/jpeg",
+            Some("webp") => "image/webp",
+            Some("json") => "application/json",
+            _ => "application/octet-stream",
+        }
+    }
+
     pub(super) fn path(&self) -> object_store::path::Path {
         object_store::path::Path::from(self.0.as_str())
     }

@@ -6,9 +6,9 @@ use sha2::Sha256;
 use super::BlobKey;
 
 /// A URL is valid for at least this long.
-const VALID_SECONDS: i64 = 60 * 60;
+pub(super) const VALID_SECONDS: i64 = 60 * 60;
 /// Within this time a file has one URL, so that browsers can keep what they have fetched.
-const ROUND_SECONDS: i64 = 15 * 60;
+pub(super) const ROUND_SECONDS: i64 = 15 * 60;
 
 /// Signs and checks.
 #[derive(Clone)]

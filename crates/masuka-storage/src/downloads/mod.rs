@@ -2,6 +2,7 @@
 //! leads nowhere private.
 
 mod reach; // which addresses may be asked
+mod hub; // base models from a hub
 mod part; // a file that is not whole yet
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 
 use part::Part;
 
+pub use hub::{Hub, HubModel, Installing};
 pub use reach::Reach;
 pub use reqwest::Url;
 

@@ -4,4 +4,6 @@ mod store; // a storage of its own for each test
 mod queue; // who gets which job, when, and whose word counts
 mod generations; // what users see of their pictures
 mod elsewhere; // a server of files
+mod blobs; // files by key
+mod hub; // base models from a hub
 mod downloads; // files from elsewhere

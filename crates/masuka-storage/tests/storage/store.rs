@@ -2,6 +2,7 @@
 //!
 //! With `MASUKA_TEST_POSTGRES=postgres://…`, as `scripts/with-postgres` sets it, each test gets a database there.
 
+use masuka_storage::config::{BlobConfig, S3Config};
 use masuka_storage::generations::{GenerationSpec, NewGeneration};
 use masuka_storage::queue::{ClaimRequest, ClaimedJob, GENERATION, JobStatus, NewJob, Queue};
 use masuka_storage::{Storage, StorageConfig};
@@ -24,11 +25,26 @@ async fn new_postgres_database() -> Option<String> {
     Some(format!("{server}/{name}"))
 }
 
+/// A part of its own of the bucket of the tests, if there is one.
+fn new_bucket() -> Option<S3Config> {
+    Some(S3Config {
+        bucket: "masuka".into(),
+        endpoint: Some(std::env::var("MASUKA_TEST_S3").ok()?),
+        region: "auto".into(),
+        access_key_id: "masuka".into(),
+        secret_access_key: "masuka-secret".into(),
+        prefix: uuid::Uuid::new_v4().to_string(),
+    })
+}
+
 impl Store {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = StorageConfig::local(folder.path());
         config.database_url = new_postgres_database().await;
+        if let Some(bucket) = new_bucket() {
+            config.blobs = BlobConfig::S3(bucket);
+        }
         let storage = Storage::open(&config).await.unwrap();
         Self { storage, config, _folder: folder }
     }

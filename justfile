@@ -45,6 +45,18 @@ test-flux-shaped:
     test -e fixtures/flux_shaped/out/expected.safetensors || .venv/bin/python fixtures/flux_shaped/make.py
     cargo test --locked --package masuka-diffusion --test flux_shaped -- --include-ignored --nocapture
 
+# The storage's tests on an S3 server of their own (SeaweedFS)
+test-s3:
+    scripts/with-s3 cargo test --locked --package masuka-storage
+
+# A thousand jobs: memory and open files stay as they are; some minutes
+test-soak:
+    cargo test --locked --package masuka --test service soak -- --ignored --nocapture
+
+# Schemathesis against the HTTP interface: no 5xx, answers as the OpenAPI document says
+test-schema *arguments:
+    scripts/test-schema {{ arguments }}
+
 # Clippy and formatting, as CI sees them
 lint:
     cargo fmt --all --check

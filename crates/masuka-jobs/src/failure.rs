@@ -18,6 +18,23 @@ impl Ending {
     pub(crate) fn failed(code: &str, message: impl ToString) -> Self {
         Self::Failed(Failure { code: code.into(), message: message.to_string() })
     }
+
+    /// A picture that was drawn and could not be kept.
+    pub(crate) fn not_stored(error: &anyhow::Error) -> Self {
+        let is_full = |cause: &(dyn std::error::Error + 'static)| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+        };
+        if error.chain().any(is_full) {
+            let message =
+                "the picture cannot be stored: the disk is full; make room and retry the job";
+            return Self::failed("disk_full", message);
+        }
+        let message = format!(
+            "the picture cannot be stored: {error:#}; see GET /ready, and retry the job once the storage answers"
+        );
+        Self::failed("storage_failed", message)
+    }
 }
 
 impl From<EngineError> for Ending {
@@ -59,6 +76,7 @@ impl From<masuka_storage::Error> for Ending {
     fn from(error: masuka_storage::Error) -> Self {
         let code = match &error {
             masuka_storage::Error::NotFound { .. } => "not_found",
+            masuka_storage::Error::Damaged { .. } => "file_damaged",
             _ => "storage_failed",
         };
         Self::failed(code, error)

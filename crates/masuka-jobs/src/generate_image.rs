@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use masuka_diffusion::adapters::{ChosenAdapter, LoraAdapter};
 use masuka_diffusion::noise::Seed;
-use masuka_diffusion::pictures::{LoraUse, Parameters, RgbImage, encode_png, hash_safetensors};
+use masuka_diffusion::observer::StepObserver;
+use masuka_diffusion::pictures::{
+    FileHashes, LoraUse, Parameters, RgbImage, encode_png, hash_safetensors,
+};
 use masuka_diffusion::pipelines::{
     GenerateRequest, GeneratedPicture, Guidance, Negative, PictureSize, Timings,
 };
@@ -19,6 +22,7 @@ use tokio::runtime::Runtime;
 
 use crate::failure::Ending;
 use crate::model_cache::ModelCache;
+use crate::previews::{self, Previews};
 use crate::watch::Watch;
 
 /// The kind of these jobs in the queue.
@@ -57,18 +61,28 @@ impl GenerateImage<'_> {
         let parameters = describe(&spec, &request, precision.name(), loras);
         let pipeline = models.get(&model, watch)?;
         pipeline.set_adapters(adapters)?;
+        match previews::factors_of(storage, runtime, &model, pipeline, watch) {
+            Ok(factors) => watch.show_previews(Previews::new(factors)),
+            Err(_) if !watch.proceed() => {} // what follows ends, too
+            Err(error) => tracing::warn!(job = lease.job_id, "no previews: {error:#}"),
+        }
 
-        let mut outputs = Vec::new();
+        let (mut outputs, mut lost) = (Vec::new(), None);
         let mut deliver = |picture: GeneratedPicture| {
-            let stored = store(storage, lease, &picture, &parameters);
-            let output = runtime.block_on(stored).map_err(|error| {
-                let reason = std::io::Error::other(error.to_string());
-                masuka_diffusion::Error::io(format!("generated/{}", lease.job_id), reason)
-            })?;
-            outputs.push(output);
+            match runtime.block_on(store(storage, lease, &picture, &parameters)) {
+                Ok(output) => outputs.push(output),
+                Err(error) => {
+                    lost = Some(Ending::not_stored(&error));
+                    return Err(masuka_diffusion::Error::Cancelled);
+                }
+            }
             Ok(())
         };
-        let told = pipeline.generate(&request, watch, &mut deliver)?;
+        let generated = pipeline.generate(&request, watch, &mut deliver);
+        if let Some(ending) = lost {
+            return Err(ending);
+        }
+        let told = generated?;
         let report = GenerationReport {
             t5_tokens: told.t5_tokens as u64,
             clip_tokens: told.clip_tokens as u64,
@@ -109,9 +123,16 @@ fn open_loras(
         let model = runtime.block_on(storage.lora_models().find(&choice.model_id))?;
         let key = BlobKey::parse(&model.blob_key)?;
         let file = runtime.block_on(storage.local_copy(&key, &model.sha256))?;
+        let FileHashes { sha256, autov3 } = hash_safetensors(&file)?;
+        if sha256 != model.sha256 {
+            let message = format!(
+                "the file of LoRA `{}` is damaged: its sha256 is {sha256}, not {}; import it again",
+                model.name, model.sha256
+            );
+            return Err(Ending::failed("file_damaged", message));
+        }
         let adapter = Arc::new(LoraAdapter::open(&file)?);
         adapters.push(ChosenAdapter { adapter, weight: choice.weight, allow_partial: true });
-        let autov3 = hash_safetensors(&file)?.autov3;
         uses.push(LoraUse {
             file: format!("{}.safetensors", model.name),
             weight: choice.weight,

@@ -9,6 +9,7 @@ mod failure; // what a user is told when a job cannot be done
 mod model_cache; // what is loaded
 mod lease_keeper; // signs of life from a thread of its own
 mod control; // why a running job should stop
+mod previews; // what is seen of a picture on its way
 mod watch; // progress of a running job
 pub mod base_models; // what a base model suggests and allows
 

@@ -23,7 +23,7 @@ pub struct EngineOptions {
     /// What stays in memory.
     pub offload: Offload,
     /// Memory that can be had, in bytes, asked before each load.
-    pub available_bytes: fn() -> Option<u64>,
+    pub available_bytes: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
     /// Where the files of a base model are.
     pub find_files: FindFiles,
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::control::Control;
 use crate::lease_keeper::LeaseKeeper;
+use crate::previews::Previews;
 
 /// Watches one job.
 pub(crate) struct Watch {
@@ -19,6 +20,15 @@ pub(crate) struct Watch {
     pub(crate) lease: Lease,
     /// When the first step began.
     pub(crate) first_step: Mutex<Option<Instant>>,
+    /// Set once the model is there.
+    pub(crate) previews: Mutex<Option<Previews>>,
+}
+
+impl Watch {
+    /// From here on, steps come with previews.
+    pub(crate) fn show_previews(&self, previews: Previews) {
+        *self.previews.lock().unwrap_or_else(PoisonError::into_inner) = Some(previews);
+    }
 }
 
 impl StepObserver for Watch {
@@ -35,6 +45,8 @@ impl StepObserver for Watch {
         let done = (step.image * step.total_steps + step.step) as f64;
         let all = (step.images * step.total_steps) as f64;
         let eta = first.map(|first| first.elapsed().as_secs_f64() / done * (all - done));
+        let mut previews = self.previews.lock().unwrap_or_else(PoisonError::into_inner);
+        let preview_url = previews.as_mut().and_then(|previews| previews.after(step));
         let progress = json!({
             "step": step.step,
             "total_steps": step.total_steps,
@@ -42,6 +54,7 @@ impl StepObserver for Watch {
             "images": step.images,
             "percent": (1000.0 * done / all).round() / 10.0,
             "eta_seconds": eta.map(|eta| (eta * 10.0).round() / 10.0),
+            "preview_url": preview_url,
         });
         self.keeper.progress(&self.lease, progress.clone());
         let Lease { job_id, epoch, .. } = self.lease.clone();

@@ -231,6 +231,7 @@ impl Worker {
             bus: self.bus.clone(),
             lease: claimed.lease.clone(),
             first_step: Mutex::new(None),
+            previews: Mutex::new(None),
         };
         let job = GenerateImage {
             storage: &self.storage,

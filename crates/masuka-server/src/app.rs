@@ -7,10 +7,10 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
-use masuka_storage::Storage;
-use masuka_storage::blobs::{BlobKey, UrlSigner};
+use masuka_storage::blobs::BlobKey;
 use masuka_storage::bus::{Bus, Signal};
 use masuka_storage::generations::GroupCommit;
+use masuka_storage::{Link, Storage};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -136,14 +136,17 @@ impl Server {
 /// How the client of a request reaches this server: what links begin with.
 pub(crate) struct Links {
     base: String,
-    signer: UrlSigner,
+    app: App,
     now_seconds: i64,
 }
 
 impl Links {
     /// The download URL of a file.
     pub(crate) fn file(&self, key: &BlobKey) -> String {
-        format!("{}{}", self.base, self.signer.sign(key, self.now_seconds))
+        match self.app.storage.link(key, self.now_seconds) {
+            Link::Here(path) => self.to(&path),
+            Link::Elsewhere(url) => url,
+        }
     }
 
     /// The same at this moment, for streams that last.
@@ -166,6 +169,6 @@ impl FromRequestParts<App> for Links {
         let own = || format!("http://{}", host.unwrap_or("localhost"));
         let base = app.options.public_url.clone().unwrap_or_else(own);
         let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { base, signer: app.storage.signer().clone(), now_seconds: times::now_seconds() })
+        Ok(Self { base, app: app.clone(), now_seconds: times::now_seconds() })
     }
 }

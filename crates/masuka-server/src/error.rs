@@ -159,6 +159,10 @@ impl From<StorageError> for ApiError {
                 let error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "download_failed", message);
                 Self { field: Some("url".into()), ..error }
             }
+            StorageError::Damaged { .. } => {
+                tracing::error!("{message}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "file_damaged", message)
+            }
             StorageError::Corrupt { .. } | StorageError::Config(_) | StorageError::Stopped => {
                 tracing::error!("{message}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

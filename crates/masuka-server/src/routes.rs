@@ -88,7 +88,15 @@ fn documented() -> OpenApiRouter<App> {
 
 /// The OpenAPI document of all routes.
 pub fn open_api() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    named(documented().into_openapi())
+}
+
+/// The document knows parameters in braces, but none that take the rest of a path.
+fn named(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    if let Some(item) = document.paths.paths.remove("/files/{*key}") {
+        document.paths.paths.insert("/files/{key}".into(), item);
+    }
+    document
 }
 
 /// All routes with what stands around them.
@@ -96,7 +104,7 @@ pub(crate) fn router(app: App) -> Router {
     let (router, document) = documented().split_for_parts();
     let cors = cors(&app.options);
     let inner = router
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", named(document)))
         .fallback(page::serve)
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::disable()) // each extractor has its own

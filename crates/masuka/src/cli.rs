@@ -32,6 +32,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run a worker on the database of a studio
     Worker(WorkerArgs),
+    /// Install, list and remove base models
+    Models(ModelsArgs),
     /// Say how a picture was made, or what a checkpoint file holds
     Inspect(InspectArgs),
     /// Say what this machine and this build can do, and what is wrong
@@ -247,6 +249,55 @@ pub struct WorkerArgs {
     pub compute: ComputeArgs,
 }
 
+/// `masuka models`
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+
+    /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What can be done with base models.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Install a model of the hub, a folder or a file; what was cut short goes on
+    Install(InstallArgs),
+    /// List what is installed
+    List(ListArgs),
+    /// Take a model off the list; its files are kept
+    Remove(RemoveArgs),
+}
+
+/// `masuka models install`
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// OWNER/NAME[@REVISION][:FILE] of the hub, a folder in the layout of diffusers, or a checkpoint file
+    pub source: String,
+
+    /// The id by which requests ask for it [default: its name]
+    #[arg(long)]
+    pub id: Option<String>,
+}
+
+/// `masuka models list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `masuka models remove`
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Its id
+    pub id: String,
+}
+
 /// `masuka inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -261,6 +312,18 @@ pub struct InspectArgs {
 /// `masuka doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Compare the stored files with the database's rows instead; safe while servers and workers run
+    #[arg(long)]
+    pub storage: bool,
+
+    /// Read every file and compare its content, too
+    #[arg(long, requires = "storage")]
+    pub read_all: bool,
+
+    /// Remove files that nothing refers to
+    #[arg(long, requires = "storage")]
+    pub remove_orphans: bool,
+
     /// Print one JSON object on stdout
     #[arg(long)]
     pub json: bool,

@@ -37,10 +37,30 @@ pub struct Environment {
     pub import_hosts: Option<String>,
     /// `DATABASE_URL`: SQLite or PostgreSQL.
     pub database_url: Option<String>,
+    /// `S3_BUCKET`: files are kept there instead of in the data folder.
+    pub s3_bucket: Option<String>,
+    /// `S3_ENDPOINT_URL`: R2, or whatever else speaks S3.
+    pub s3_endpoint_url: Option<String>,
+    /// `S3_REGION`.
+    pub s3_region: Option<String>,
+    /// `S3_PREFIX`: what all keys begin with.
+    pub s3_prefix: Option<String>,
+    /// `AWS_ACCESS_KEY_ID`.
+    pub aws_access_key_id: Option<String>,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub aws_secret_access_key: Option<String>,
+    /// `MASUKA_CACHE_GIB`: how much of a bucket may be copied to this machine.
+    pub cache_gib: Option<String>,
+    /// `MASUKA_MEMORY_MIB`: what a worker may take; `None` is what the machine has.
+    pub memory_mib: Option<String>,
     /// `MASUKA_LOG`: error, warn, info, debug or trace.
     pub log: Option<String>,
     /// Whether `HF_TOKEN` is set; its value is read only for a download.
     pub hf_token_is_set: bool,
+    /// `HF_ENDPOINT`: a mirror of the hub.
+    hf_endpoint: Option<String>,
+    /// `HF_HUB_CACHE`, or `hub` in `HF_HOME`.
+    hf_cache: Option<PathBuf>,
 }
 
 impl Environment {
@@ -69,8 +89,20 @@ impl Environment {
             import_dir: value("MASUKA_IMPORT_DIR").map(PathBuf::from),
             import_hosts: text("MASUKA_IMPORT_HOSTS"),
             database_url: text("DATABASE_URL"),
+            s3_bucket: text("S3_BUCKET"),
+            s3_endpoint_url: text("S3_ENDPOINT_URL"),
+            s3_region: text("S3_REGION"),
+            s3_prefix: text("S3_PREFIX"),
+            aws_access_key_id: text("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key: text("AWS_SECRET_ACCESS_KEY"),
+            cache_gib: text("MASUKA_CACHE_GIB"),
+            memory_mib: text("MASUKA_MEMORY_MIB"),
             log: text("MASUKA_LOG"),
             hf_token_is_set: value("HF_TOKEN").is_some(),
+            hf_endpoint: text("HF_ENDPOINT"),
+            hf_cache: value("HF_HUB_CACHE")
+                .map(PathBuf::from)
+                .or_else(|| value("HF_HOME").map(|home| PathBuf::from(home).join("hub"))),
         }
     }
 
@@ -78,6 +110,21 @@ impl Environment {
     pub fn with_data_dir(&self, data_dir: Option<&Path>) -> Self {
         let data_dir = data_dir.map(Path::to_owned).or_else(|| self.data_dir.clone());
         Self { data_dir, ..self.clone() }
+    }
+
+    /// The hub that models are installed from.
+    pub fn hf_endpoint(&self) -> &str {
+        self.hf_endpoint.as_deref().unwrap_or("https://huggingface.co")
+    }
+
+    /// `HF_TOKEN`, read from the process's environment and kept nowhere.
+    pub fn hf_token(&self) -> Option<String> {
+        env::var("HF_TOKEN").ok().filter(|token| !token.is_empty())
+    }
+
+    /// Where models of the hub are kept.
+    pub fn hub_cache(&self) -> PathBuf {
+        self.hf_cache.clone().unwrap_or_else(|| self.data_dir().join("models/hub"))
     }
 
     /// Where everything that outlives a command is kept.

@@ -66,6 +66,13 @@ pub struct Memory {
     pub available_bytes: u64,
 }
 
+/// What this process holds in memory, in bytes.
+pub fn own_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 impl Memory {
     /// This machine's memory, where the system tells.
     pub fn detect() -> Option<Self> {

@@ -61,7 +61,7 @@ pub(crate) async fn download(
     let sent = file.range;
     let set = response.headers_mut();
     let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-    set.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&key)));
+    set.insert(header::CONTENT_TYPE, HeaderValue::from_static(key.content_type()));
     set.insert(header::CONTENT_LENGTH, text((sent.end - sent.start).to_string()));
     set.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     set.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=900"));
@@ -86,16 +86,6 @@ fn check(app: &App, key: &BlobKey, given: &Signature) -> ApiResult<()> {
         return Err(ApiError::forbidden("url_expired", message));
     }
     Ok(())
-}
-
-fn content_type(key: &BlobKey) -> &'static str {
-    match key.as_str().rsplit('.').next() {
-        Some("png") => "image/png",
-        Some("jpg") => "image/jpeg",
-        Some("webp") => "image/webp",
-        Some("json") => "application/json",
-        _ => "application/octet-stream",
-    }
 }
 
 /// The one range of `bytes=…`; several, or another unit, count as none, which HTTP allows.

@@ -5,6 +5,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
+use masuka_storage::Link;
+use masuka_storage::blobs::BlobKey;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::app::App;
@@ -45,7 +47,7 @@ pub(crate) async fn serve(
         return Ok((StatusCode::SERVICE_UNAVAILABLE, Html(NOT_BUILT)).into_response());
     };
     let mut response = asset("index.html", file, &headers);
-    let policy = content_policy(app.options.public_url.as_deref());
+    let policy = content_policy([app.options.public_url.as_deref(), elsewhere(&app).as_deref()]);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     Ok(response)
 }
@@ -82,9 +84,18 @@ fn asset(name: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
     response
 }
 
-/// What the page may load: its own files, and pictures by the server's public address.
-fn content_policy(public_url: Option<&str>) -> HeaderValue {
-    let public = public_url.and_then(origin).map(|origin| format!(" {origin}")).unwrap_or_default();
+/// Where files are fetched, if not from here.
+fn elsewhere(app: &App) -> Option<String> {
+    match app.storage.link(&BlobKey::parse("probe/page").ok()?, 0) {
+        Link::Elsewhere(url) => Some(url),
+        Link::Here(_) => None,
+    }
+}
+
+/// What the page may load: its own files, and pictures by the server's public address and from the bucket.
+fn content_policy(addresses: [Option<&str>; 2]) -> HeaderValue {
+    let origins = addresses.into_iter().flatten().filter_map(origin);
+    let public: String = origins.map(|origin| format!(" {origin}")).collect();
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; \
          img-src 'self' blob: data:{public}; connect-src 'self'{public}; worker-src 'self'; \
@@ -127,11 +138,15 @@ mod tests {
     #[test]
     fn the_policy_names_the_public_address_and_nothing_that_breaks_it() {
         let check = |url: Option<&str>, expected: &str| {
-            let policy = content_policy(url).to_str().unwrap().to_owned();
+            let policy = content_policy([url, None]).to_str().unwrap().to_owned();
             assert!(policy.contains(expected), "{policy}");
         };
         check(Some("https://studio.example:8443/x"), "data: https://studio.example:8443;");
         check(Some("https://a;script-src *"), "data:;");
         check(None, "img-src 'self' blob: data:; connect-src 'self';");
+        let bucket = content_policy([None, Some("https://r2.example/bucket/x?signed")]);
+        assert!(
+            bucket.to_str().unwrap().contains("img-src 'self' blob: data: https://r2.example;")
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! `masuka doctor`: what this machine and this build can do, what is in force, and what is wrong.
 
+mod storage; // files and rows, compared
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,9 @@ struct Findings {
 
 /// Prints the findings; fails when something is wrong.
 pub fn run(args: &DoctorArgs, environment: &Environment) -> anyhow::Result<()> {
+    if args.storage {
+        return storage::run(args, environment);
+    }
     let findings = Findings::gather(environment);
     if args.json {
         print_json(&findings.to_json())?;

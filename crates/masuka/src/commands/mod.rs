@@ -4,6 +4,7 @@ mod generate; // a prompt becomes pictures
 mod train; // pictures become an adapter
 mod serve; // the studio
 pub mod worker; // who does its jobs
+mod models; // base models, installed and listed
 mod inspect; // what a file says about itself
 mod doctor; // what this machine and this build can do
 
@@ -18,6 +19,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Train(args) => train::run(args, &environment),
         Command::Serve(args) => serve::run(args, &environment),
         Command::Worker(args) => worker::run(args, &environment),
+        Command::Models(args) => models::run(args, &environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args, &environment),
         Command::Openapi => print_json(&masuka_server::open_api()),

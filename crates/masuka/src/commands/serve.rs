@@ -34,7 +34,7 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
     let listener = TcpListener::bind((host.as_str(), port))
         .await
         .with_context(|| format!("cannot listen on {host}:{port}; choose another with --port"))?;
-    let storage = Storage::open(&settings::storage(environment)).await?;
+    let storage = Storage::open(&settings::storage(environment)?).await?;
     let base_model = registry::enter(&storage, environment).await?;
     let id = Uuid::new_v4().to_string();
     let bus = Bus::join(&environment.data_dir(), &id);

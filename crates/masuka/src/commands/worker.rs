@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::cli::WorkerArgs;
 use crate::engine;
 use crate::environment::Environment;
-use crate::machine::Memory;
+use crate::machine::{self, Memory};
 use crate::service::{logging, registry, settings};
 
 /// What a server writes to its worker's standard input to let it end in order.
@@ -32,12 +32,13 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
         obey_signals(stop.clone())?;
     }
     let compute = settings::compute(&args.compute, &environment)?;
-    let config = settings::storage(&environment);
+    let config = settings::storage(&environment)?;
+    let budget = settings::memory_budget(&environment)?;
     let engine = EngineOptions {
         device: compute.device,
         precision: compute.precision,
         offload: compute.offload,
-        available_bytes: || Memory::detect().map(|memory| memory.available_bytes),
+        available_bytes: Arc::new(move || available_bytes(budget)),
         find_files: Arc::new(move |model| registry::files_of(model, &environment)),
     };
     let start = || {
@@ -53,6 +54,13 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
     };
     let others: Vec<_> = (1..args.concurrency).map(|_| start()).collect::<anyhow::Result<_>>()?;
     run_together(start()?, others)
+}
+
+/// What models may still take: what the machine has left, within the budget of this process.
+fn available_bytes(budget: Option<u64>) -> Option<u64> {
+    let left = budget.map(|budget| budget.saturating_sub(machine::own_bytes().unwrap_or(0)));
+    let free = Memory::detect().map(|memory| memory.available_bytes);
+    left.into_iter().chain(free).min()
 }
 
 /// Runs each worker on a thread of its own; the process ends when all have ended.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use masuka_diffusion::pipelines::flux::FluxFiles;
 use masuka_jobs::base_models::{FLUX, describe};
 use masuka_storage::Storage;
@@ -12,6 +12,7 @@ use masuka_storage::entities::base_model;
 use crate::cli::ModelArgs;
 use crate::engine;
 use crate::environment::Environment;
+use crate::exit::Usage;
 use crate::models::ModelFiles;
 use crate::starter;
 
@@ -28,9 +29,39 @@ pub async fn enter(storage: &Storage, environment: &Environment) -> anyhow::Resu
     Ok(default)
 }
 
+/// Enters a model that lies on this machine under `id`, or under its name; the id.
+pub async fn install(
+    storage: &Storage,
+    environment: &Environment,
+    path: &Path,
+    name: Option<String>,
+    id: Option<String>,
+) -> anyhow::Result<String> {
+    let source = path.display().to_string();
+    let files = find(&source, environment)?;
+    let name = name.unwrap_or_else(|| files.name());
+    let short = name.rsplit('/').next().unwrap_or(&name);
+    let id = plain(&id.unwrap_or_else(|| short.to_owned()));
+    if id == starter::NAME {
+        bail!(Usage(format!("`{id}` is the model of the binary; choose another with --id")));
+    }
+    enter_as(storage, &id, name, &source, &files).await?;
+    Ok(id)
+}
+
 async fn enter_one(
     storage: &Storage,
     id: &str,
+    source: &str,
+    files: &ModelFiles,
+) -> anyhow::Result<()> {
+    enter_as(storage, id, files.name(), source, files).await
+}
+
+async fn enter_as(
+    storage: &Storage,
+    id: &str,
+    name: String,
     source: &str,
     files: &ModelFiles,
 ) -> anyhow::Result<()> {
@@ -40,8 +71,7 @@ async fn enter_one(
         Ok(path) => path.display().to_string(),
         Err(_) => source.to_owned(),
     };
-    let new =
-        NewBaseModel { id: id.to_owned(), family: FLUX.into(), name: files.name(), source, facts };
+    let new = NewBaseModel { id: id.to_owned(), family: FLUX.into(), name, source, facts };
     Ok(base_models::enter(storage.database(), &new).await?)
 }
 
@@ -57,6 +87,10 @@ fn find(source: &str, environment: &Environment) -> anyhow::Result<ModelFiles> {
 
 /// The model's name in lower case, as ids are.
 fn id_of(files: &ModelFiles) -> String {
+    plain(&files.name())
+}
+
+fn plain(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    files.name().to_lowercase().chars().map(plain).collect()
+    name.to_lowercase().chars().map(plain).collect()
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use masuka_diffusion::devices::DeviceKind;
 use masuka_server::ServerOptions;
 use masuka_storage::StorageConfig;
+use masuka_storage::config::{BlobConfig, S3Config};
 
 use crate::cli::{ComputeArgs, ServeArgs};
 use crate::engine::{self, Compute};
@@ -12,16 +13,49 @@ use crate::exit::Usage;
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8000;
+/// What R2 calls its only region, and what others than AWS do not look at.
+const DEFAULT_REGION: &str = "auto";
 /// The largest picture of a default installation: twice the area that FLUX.1 was trained on.
 const MAX_PIXELS: u64 = 2048 * 2048;
 /// The largest LoRA of the field is below 2.5 GB.
 const MAX_UPLOAD_BYTES: u64 = 4 << 30;
 
 /// Where rows and blobs are kept.
-pub fn storage(environment: &Environment) -> StorageConfig {
+pub fn storage(environment: &Environment) -> anyhow::Result<StorageConfig> {
     let mut config = StorageConfig::local(&environment.data_dir());
     config.database_url.clone_from(&environment.database_url);
-    config
+    if let Some(bucket) = &environment.s3_bucket {
+        config.blobs = BlobConfig::S3(s3(bucket, environment)?);
+    }
+    if let Some(gib) = &environment.cache_gib {
+        let gib: u32 =
+            gib.parse().with_context(|| format!("MASUKA_CACHE_GIB `{gib}` is no whole number"))?;
+        config.cache.max_bytes = u64::from(gib) << 30;
+    }
+    Ok(config)
+}
+
+/// What a worker may take of the memory, in bytes; none is what the machine has.
+pub fn memory_budget(environment: &Environment) -> anyhow::Result<Option<u64>> {
+    let Some(mib) = &environment.memory_mib else { return Ok(None) };
+    let mib: u32 =
+        mib.parse().with_context(|| format!("MASUKA_MEMORY_MIB `{mib}` is no whole number"))?;
+    Ok(Some(u64::from(mib) << 20))
+}
+
+fn s3(bucket: &str, environment: &Environment) -> anyhow::Result<S3Config> {
+    let needed = |value: &Option<String>, name: &str| {
+        let message = || Usage(format!("S3_BUCKET is `{bucket}`, but {name} is not set"));
+        value.clone().ok_or_else(message)
+    };
+    Ok(S3Config {
+        bucket: bucket.to_owned(),
+        endpoint: environment.s3_endpoint_url.clone(),
+        region: environment.s3_region.clone().unwrap_or_else(|| DEFAULT_REGION.into()),
+        access_key_id: needed(&environment.aws_access_key_id, "AWS_ACCESS_KEY_ID")?,
+        secret_access_key: needed(&environment.aws_secret_access_key, "AWS_SECRET_ACCESS_KEY")?,
+        prefix: environment.s3_prefix.clone().unwrap_or_default(),
+    })
 }
 
 /// Host and port to listen on; beyond this machine only with a key or by an explicit wish.

@@ -13,6 +13,8 @@ mod training; // what is learned from them
 mod page; // the web page, and the document its client is made from
 mod imports; // LoRA from elsewhere, and out again
 mod readme; // the README's commands
+mod trouble; // disks, files, databases and memory
+mod soak; // a thousand jobs
 mod workers; // what workers are told to do
 #[path = "../../../masuka-storage/tests/storage/elsewhere.rs"]
 mod elsewhere; // a server of files

@@ -1,5 +1,6 @@
 //! Server-Sent Events: the current state first, every stage change once, the end at the end.
 
+use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Request};
@@ -116,4 +117,23 @@ fn every_page_hears_that_the_queue_or_a_model_has_changed() {
     app.post("/api/queue/pause", &json!({}));
     let heard = read(stream, |data| data["event"] == "queue");
     assert_eq!(heard.last().expect("one").1["job_id"], "");
+}
+
+#[test]
+fn a_picture_on_its_way_is_seen_in_small() {
+    let app = TestApp::start();
+    let id = app.generate(json!({ "num_inference_steps": 40, "width": 128, "height": 64 }));
+    let messages = read(watch(&app, &id, None), |data| data["status"] == "completed");
+    let previews = messages.iter().filter_map(|(_, data)| data["preview_url"].as_str());
+    let previews: Vec<_> = previews.collect();
+    assert!(!previews.is_empty(), "no preview among {} messages", messages.len());
+    let text = previews[0].strip_prefix("data:image/jpeg;base64,").expect("a JPEG");
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
+    let preview = image::load_from_memory(&bytes).expect("a picture");
+    assert_eq!((preview.width(), preview.height()), (16, 8), "a pixel a latent");
+    assert_eq!(
+        messages.last().unwrap().1["preview_url"],
+        Value::Null,
+        "the picture itself is there"
+    );
 }

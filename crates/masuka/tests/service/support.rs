@@ -114,6 +114,11 @@ impl TestApp {
         events.map(|entry| entry["event"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// The system's number of the server.
+    pub fn server_pid(&self) -> u32 {
+        self.server.id()
+    }
+
     /// The system's number of the worker, once there is one.
     pub fn worker(&self) -> u32 {
         let start = Instant::now();

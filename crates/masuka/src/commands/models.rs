@@ -1,0 +1,101 @@
+//! `masuka models`: base models are installed from a hub or from this machine, listed, and taken off the list.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use masuka_storage::downloads::{Hub, HubModel, Installing};
+use masuka_storage::{Storage, base_models};
+use serde_json::json;
+
+use super::print_json;
+use crate::cli::{InstallArgs, ListArgs, ModelsArgs, ModelsCommand, RemoveArgs};
+use crate::environment::Environment;
+use crate::exit::Usage;
+use crate::interrupt::Interrupt;
+use crate::service::{registry, settings};
+use crate::starter;
+
+const BAR: &str = "{wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left\n{msg}";
+
+/// Does what `args` ask.
+pub fn run(args: &ModelsArgs, environment: &Environment) -> anyhow::Result<()> {
+    let environment = environment.with_data_dir(args.data_dir.as_deref());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let storage = Storage::open(&settings::storage(&environment)?).await?;
+        match &args.command {
+            ModelsCommand::Install(args) => install(args, &storage, &environment).await?,
+            ModelsCommand::List(args) => list(args, &storage).await?,
+            ModelsCommand::Remove(args) => remove(args, &storage).await?,
+        }
+        Ok(storage.database().clone().close().await?)
+    })
+}
+
+async fn install(
+    args: &InstallArgs,
+    storage: &Storage,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let source = args.source.as_str();
+    let (path, name) = match HubModel::parse(source) {
+        _ if Path::new(source).exists() => (source.into(), None),
+        Some(model) => (fetch(&model, environment).await?, Some(model.name().to_owned())),
+        None => bail!(Usage(format!(
+            "`{source}` is neither a file or folder here nor a model of the hub such as black-forest-labs/FLUX.1-dev"
+        ))),
+    };
+    let id = registry::install(storage, environment, &path, name, args.id.clone()).await?;
+    println!("{id} is installed; ask for it by \"base_model\": \"{id}\", or make it the default:");
+    println!("MASUKA_BASE_MODEL={}", path.display());
+    Ok(())
+}
+
+/// Downloads what is missing, with a bar on a terminal.
+async fn fetch(model: &HubModel, environment: &Environment) -> anyhow::Result<std::path::PathBuf> {
+    let endpoint = environment.hf_endpoint();
+    let hub = Hub {
+        endpoint: endpoint.parse().with_context(|| format!("HF_ENDPOINT `{endpoint}`"))?,
+        token: environment.hf_token(),
+        cache: environment.hub_cache(),
+    };
+    let interrupt = Interrupt::listen()?;
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(BAR)?);
+    let mut show = |progress: &Installing| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.bytes);
+        if bar.message() != progress.file {
+            bar.set_message(progress.file.clone());
+        }
+        !interrupt.is_asked()
+    };
+    let fetched = hub.install(model, &mut show).await;
+    bar.finish_and_clear();
+    match fetched {
+        Err(masuka_storage::Error::Stopped) => Err(masuka_diffusion::Error::Cancelled)
+            .context("what has arrived is kept; the same command goes on from there"),
+        fetched => Ok(fetched?),
+    }
+}
+
+async fn list(args: &ListArgs, storage: &Storage) -> anyhow::Result<()> {
+    let models = base_models::list(storage.database()).await?;
+    if args.json {
+        let model = |m: &masuka_storage::entities::base_model::Model| json!({ "id": m.id, "name": m.name, "family": m.family, "source": m.source });
+        return print_json(&models.iter().map(model).collect::<Vec<_>>());
+    }
+    for model in models {
+        println!("{}  {}  {}", model.id, model.family, model.source);
+    }
+    Ok(())
+}
+
+async fn remove(args: &RemoveArgs, storage: &Storage) -> anyhow::Result<()> {
+    if args.id == starter::NAME {
+        bail!(Usage("the starter model is part of the binary and stays".into()));
+    }
+    base_models::remove(storage.database(), &args.id).await?;
+    println!("{} is off the list; its files are kept", args.id);
+    Ok(())
+}

@@ -31,7 +31,7 @@ build: build-web
 test *filter:
     cargo test --workspace --locked {{ filter }}
 
-# kill -9 at random for 100 rounds, and workers that stand still beyond their lease; about half an hour
+# kill -9 at random for 100 rounds, and workers that stand still beyond their lease; some minutes
 test-faults rounds="100":
     MASUKA_FAULT_ROUNDS={{ rounds }} cargo test --locked --package masuka --test service faults -- --include-ignored
 

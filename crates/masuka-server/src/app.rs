@@ -151,8 +151,8 @@ impl Links {
 
     /// The same at this moment, for streams that last.
     pub(crate) fn refreshed(&self) -> Self {
-        let (base, signer) = (self.base.clone(), self.signer.clone());
-        Self { base, signer, now_seconds: times::now_seconds() }
+        let (base, app) = (self.base.clone(), self.app.clone());
+        Self { base, app, now_seconds: times::now_seconds() }
     }
 
     /// Any other URL of this server.

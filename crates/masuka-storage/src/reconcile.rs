@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// What is younger may belong to a row that is being written.
 const SETTLED_AFTER_MS: i64 = 60 * 60 * 1000;
-/// The folders that rows refer to; whatever else lies in the store is not ours to judge.
+/// The folders that are compared; those of trainings come and go with their sessions.
 const FOLDERS: [&str; 4] = ["generated", "models", "datasets", "probe"];
 /// Every key that a row refers to, with the sha256 where it is recorded.
 const REFERRED: &str = "SELECT blob_key, sha256 FROM outputs \
@@ -20,8 +20,8 @@ const REFERRED: &str = "SELECT blob_key, sha256 FROM outputs \
     UNION ALL SELECT blob_key, sha256 FROM lora_models \
     UNION ALL SELECT blob_key, NULL FROM dataset_images \
     UNION ALL SELECT thumbnail_key, NULL FROM dataset_images";
-/// Jobs whose files may not be published yet.
-const UNFINISHED: &str = "SELECT id FROM jobs WHERE status IN ('queued', 'running')";
+/// Who may have files that no row names: jobs that have not published theirs yet, and LoRA with their samples.
+const OWNERS: &str = "SELECT id FROM jobs WHERE status IN ('queued', 'running') UNION ALL SELECT id FROM lora_models";
 
 /// What does not agree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,16 +53,14 @@ impl Storage {
             stored.extend(self.blobs().list_all(&BlobKey::parse(folder)?).await?);
         }
         let referred = self.referred().await?;
-        let unfinished = self.unfinished().await?;
+        let owners = self.owners().await?;
         let now_ms = self.database().now_ms().await?;
         let is_orphan = |blob: &StoredBlob| {
             let mut parts = blob.key.as_str().split('/');
-            let (folder, job) = (parts.next(), parts.next().unwrap_or_default());
-            let may_be_published = match folder {
-                Some("generated") => unfinished.contains(job),
-                _ => blob.modified_ms > now_ms - SETTLED_AFTER_MS,
-            };
-            !referred.contains_key(&blob.key) && !may_be_published
+            let (folder, owner) = (parts.next(), parts.next().unwrap_or_default());
+            let is_settled =
+                folder == Some("generated") || blob.modified_ms < now_ms - SETTLED_AFTER_MS;
+            is_settled && !owners.contains(owner) && !referred.contains_key(&blob.key)
         };
         let there: BTreeSet<_> = stored.iter().map(|blob| &blob.key).collect();
         let mut found = Disagreements {
@@ -116,8 +114,8 @@ impl Storage {
         Ok(self.database().reader().query_one_raw(statement).await?.is_some())
     }
 
-    async fn unfinished(&self) -> Result<BTreeSet<String>> {
-        let statement = self.database().statement(UNFINISHED, []);
+    async fn owners(&self) -> Result<BTreeSet<String>> {
+        let statement = self.database().statement(OWNERS, []);
         let rows = self.database().reader().query_all_raw(statement).await?;
         rows.iter().map(|row| row.try_get("", "id").map_err(Error::from)).collect()
     }

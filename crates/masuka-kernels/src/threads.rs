@@ -47,6 +47,13 @@ pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
+/// Runs `task` on the caller's thread alone: what it would share out stays here.
+pub fn alone<R>(task: impl FnOnce() -> R) -> R {
+    let was = IN_TASK.replace(true);
+    let _leave = Defer(move || IN_TASK.set(was));
+    task()
+}
+
 /// Runs `task(i, chunk i)` over the pieces of `data` of `chunk` elements, of which the last may be shorter.
 ///
 /// # Panics

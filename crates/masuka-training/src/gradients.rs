@@ -68,6 +68,14 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds other gradients of the same adapter.
+    pub(crate) fn add_all(&mut self, others: &Self) -> Result<()> {
+        for (gradient, other) in self.0.iter_mut().zip(&others.0) {
+            *gradient = (&*gradient + other)?;
+        }
+        Ok(())
+    }
+
     /// The Euclidean norm of all gradients together.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub mod encoded; // pictures and captions as the denoiser sees them, on disk
 pub mod adapter; // the tensors that are trained, beside the model's layers
 pub mod timesteps; // how noisy the pictures of a batch are
 pub mod gradients; // loss and gradients of one batch, block by block
+pub mod pieces; // one batch on several threads
 pub mod optimizer; // AdamW, learning rate, moving average
 pub mod memory; // what it all takes
 pub mod curve; // the loss of every step

@@ -56,7 +56,7 @@ impl Recipe {
             trigger: None,
             targets: Targets::AllLinear,
             size: AdapterSize { rank: if small { 16 } else { 32 }, alpha: 16.0 },
-            steps: if small { 1500 } else { 2000 },
+            steps: if small { 700 } else { 2000 },
             schedule: Schedule {
                 learning_rate: if small { 1e-3 } else { 1e-4 },
                 warmup_steps: if small { 20 } else { 100 },

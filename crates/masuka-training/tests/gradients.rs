@@ -7,6 +7,7 @@ use std::path::Path;
 use common::{adapter, batch, relative_error, repo, tensors, transformer};
 use masuka_training::adapter::{AdapterSize, Targets};
 use masuka_training::gradients::{Gradients, Keep, Learner};
+use masuka_training::pieces;
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -97,6 +98,43 @@ fn accumulated_gradients_add_up() {
     }
     for (a, b) in in_turn.tensors().iter().zip(at_once.tensors()) {
         assert!(relative_error(a, b) < 1e-5);
+    }
+}
+
+#[test]
+fn pieces_on_several_threads_add_up_to_the_whole_and_to_the_same_bits() {
+    let (model, io) = (
+        transformer(&repo("fixtures/transformer/dev")),
+        tensors(&repo("fixtures/training/gradients_attention.safetensors")),
+    );
+    let size = AdapterSize { rank: 4, alpha: 6.0 };
+    let adapter = adapter(&model, Targets::Attention, size, &io, "");
+    adapter.attach();
+    let two = batch(&io, io["noise"].clone(), io["sigmas"].to_vec1().expect("sigmas"));
+    let thrice = |tensor: &candle_core::Tensor| {
+        let five = candle_core::Tensor::cat(&[tensor; 3], 0).and_then(|six| six.narrow(0, 0, 5));
+        five.expect("five pictures")
+    };
+    let mut five = two.clone();
+    (five.latents, five.noise) = (thrice(&two.latents), (thrice(&two.noise) * 0.7).expect("noise"));
+    five.conditioning.txt = thrice(&two.conditioning.txt);
+    five.conditioning.pooled = thrice(&two.conditioning.pooled);
+    five.sigmas = vec![0.1, 0.3, 0.5, 0.7, 0.9];
+    let learner = Learner { transformer: &model, adapter: &adapter, keep: Keep::Everything };
+    let mut whole = Gradients::zeros(&adapter).expect("zeros");
+    let losses = learner.learn(&five, 1.0, &mut whole, &|| true).expect("gradients");
+    let in_pieces = |count: usize| {
+        masuka_kernels::threads::set_count(count);
+        let mut gradients = Gradients::zeros(&adapter).expect("zeros");
+        let each = pieces::learn(&learner, &five, 1.0, &mut gradients, &|| true);
+        assert!(each.expect("gradients").iter().zip(&losses).all(|(a, b)| (a - b).abs() < 1e-5));
+        gradients
+    };
+    let (one, three) = (in_pieces(1), in_pieces(3));
+    let numbers = |t: &candle_core::Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f32>());
+    for ((one, three), whole) in one.tensors().iter().zip(three.tensors()).zip(whole.tensors()) {
+        assert!(relative_error(one, whole) < 1e-5);
+        assert_eq!(numbers(one).expect("numbers"), numbers(three).expect("numbers"));
     }
 }
 

@@ -15,6 +15,7 @@ use crate::files::write_atomically;
 use crate::finished::{self, Provenance};
 use crate::gradients::{Batch, Gradients, Keep, Learner};
 use crate::observer::{StepReport, TrainingObserver, Wish};
+use crate::pieces;
 use crate::randomness::{self, Purpose};
 use crate::speed::Speed;
 use crate::timesteps::sample_sigmas;
@@ -84,7 +85,7 @@ impl Trainer<'_> {
             let learner = Learner { transformer: self.pipeline.transformer()?, adapter, keep };
             let factor = 1.0 / recipe.accumulation as f64;
             let proceed = || observer.wish() != Wish::Stop;
-            let each = learner.learn(&batch, factor, &mut gradients, &proceed)?;
+            let each = pieces::learn(&learner, &batch, factor, &mut gradients, &proceed)?;
             self.check_finite(step, &pictures, &each)?;
             losses.extend(each);
         }

@@ -1,0 +1,96 @@
+//! One batch in pieces of a few pictures, side by side, each on one thread from its beginning to its end: the products of
+//! a small model are too short to be shared between threads. Pieces are the same for any number of threads, and are
+//! added up in their order, so that the bits are the same, too.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use masuka_diffusion::conditioning::Conditioning;
+use masuka_kernels::threads;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::Result;
+use crate::gradients::{Batch, Gradients, Learner};
+
+/// Pictures of a piece.
+const PIECE: usize = 2;
+/// Gradients are taken by recursion over a block's graph.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Does what [`Learner::learn`] does.
+///
+/// # Errors
+/// As [`Learner::learn`].
+pub fn learn(
+    learner: &Learner<'_>,
+    batch: &Batch,
+    factor: f64,
+    gradients: &mut Gradients,
+    proceed: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<f32>> {
+    let pictures = batch.sigmas.len();
+    if pictures <= PIECE || !batch.latents.device().is_cpu() {
+        return learner.learn(batch, factor, gradients, proceed);
+    }
+    let pieces: Vec<_> = (0..pictures).step_by(PIECE).map(|at| PIECE.min(pictures - at)).collect();
+    let learn_one = |index: usize| {
+        let (piece, count) = (piece(batch, index * PIECE, pieces[index])?, pieces[index]);
+        let mut gradients = Gradients::zeros(learner.adapter)?;
+        let factor = factor * count as f64 / pictures as f64;
+        let losses = learner.learn(&piece, factor, &mut gradients, proceed)?;
+        Ok((losses, gradients))
+    };
+    let mut losses = Vec::with_capacity(pictures);
+    for learned in side_by_side(pieces.len(), learn_one)? {
+        let (each, of_piece) = learned?;
+        losses.extend(each);
+        gradients.add_all(&of_piece)?;
+    }
+    Ok(losses)
+}
+
+/// `count` pictures of a batch.
+fn piece(batch: &Batch, start: usize, count: usize) -> Result<Batch> {
+    let part = |tensor: &candle_core::Tensor| tensor.narrow(0, start, count)?.contiguous();
+    Ok(Batch {
+        latents: part(&batch.latents)?,
+        noise: part(&batch.noise)?,
+        sigmas: batch.sigmas[start..start + count].to_vec(),
+        conditioning: Conditioning {
+            txt: part(&batch.conditioning.txt)?,
+            pooled: part(&batch.conditioning.pooled)?,
+        },
+        grid: batch.grid,
+    })
+}
+
+/// The results of `task(0)`, …, `task(tasks - 1)`, in this order.
+fn side_by_side<R: Send>(
+    tasks: usize,
+    task: impl Fn(usize) -> Result<R> + Sync,
+) -> Result<Vec<Result<R>>> {
+    let results: Vec<_> = (0..tasks).map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(result) = results.get(index) else { break };
+            let done = task(index);
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+        }
+    };
+    let pools = pools(threads::count().min(tasks))?;
+    std::thread::scope(|scope| {
+        for pool in &pools {
+            // Within a pool of one thread nothing is shared out.
+            scope.spawn(|| pool.install(|| threads::alone(work)));
+        }
+    });
+    Ok(results.into_iter().filter_map(|result| result.into_inner().ok().flatten()).collect())
+}
+
+fn pools(count: usize) -> Result<Vec<ThreadPool>> {
+    let pool = || ThreadPoolBuilder::new().num_threads(1).stack_size(STACK_BYTES).build();
+    let pools = (0..count).map(|_| pool()).collect::<Result<Vec<_>, _>>();
+    Ok(pools.map_err(candle_core::Error::wrap)?)
+}

@@ -82,6 +82,13 @@ bench *arguments:
 bench-kernels *filter:
     cargo bench --package masuka-kernels -- {{ filter }}
 
+# Train the starter on the blueprint icons, judge what it draws, write docs/images/blueprint-held-out.png; ten minutes
+proof-style:
+    mkdir -p target/learning
+    cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --restart -o target/learning/tok.safetensors
+    cargo test --release --locked --package masuka-training --test learning -- --ignored --nocapture
+    cp target/learning/held_out.png docs/images/blueprint-held-out.png
+
 # Make a fixture again: just fixture clip
 fixture case:
     scripts/install/python .venv fixtures/requirements.txt

@@ -13,6 +13,7 @@ const STEPS: &[(&str, &str)] = &[
     ("0003_models", include_str!("0003_models.sql")),
     ("0004_datasets", include_str!("0004_datasets.sql")),
     ("0005_training", include_str!("0005_training.sql")),
+    ("0006_newest", include_str!("0006_newest.sql")),
 ];
 
 /// Brings the schema up to date; several processes may try at once.

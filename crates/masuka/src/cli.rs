@@ -275,7 +275,7 @@ pub enum ModelsCommand {
 /// `masuka models install`
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// OWNER/NAME[@REVISION][:FILE] of the hub, a folder in the layout of diffusers, or a checkpoint file
+    /// `OWNER/NAME[@REVISION][:FILE]` of the hub, a folder in the layout of diffusers, or a checkpoint file
     pub source: String,
 
     /// The id by which requests ask for it [default: its name]

@@ -8,9 +8,10 @@ HEAD = """# Benchmarks
 
 Written by `just bench`, not by hand. MASUKA and diffusers compute the same row on the same weights in two processes
 that take turns; the first repetition warms up and is not counted. Figures are medians with the least and the most.
-*Ratio* is diffusers' time over MASUKA's: above 1, MASUKA is faster; beside our int8 diffusers computes in bf16. *PSNR* is each side's distance from diffusers in
-f32; it shows that both computed the same. *Load* is from opened files to a ready pipeline, files in the page cache,
-imports not counted; *memory* is the process's peak resident size, mapped files included.
+*Ratio* is diffusers' time over MASUKA's: above 1, MASUKA is faster; beside our int8 diffusers computes in bf16. *PSNR* is
+each side's distance from diffusers in f32; it shows that both computed the same. *Load* is from opened files to a ready
+pipeline, files in the page cache, imports not counted; a dash where one side makes the weights first. *Memory* is the
+process's peak resident size, mapped files included.
 """
 
 
@@ -42,10 +43,15 @@ def row(variant, ours, theirs):
     cells = [
         variant, spread(ours["seconds"], ours["median_seconds"]), spread(theirs["seconds"], theirs["median_seconds"]),
         f"{ratio:.2f}", both(decibel, ours["psnr_db"], theirs["psnr_db"]),
-        both(lambda seconds: f"{seconds:.2f} s", ours["load_seconds"], theirs["load_seconds"]),
+        load(ours["load_seconds"], theirs["load_seconds"]),
         both(lambda size: f"{size / 2**20:.0f} MiB", ours["peak_bytes"], theirs["peak_bytes"]),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def load(ours, theirs):
+    """Nothing where our side had nothing to load yet."""
+    return "–" if ours < 0.001 else both(lambda seconds: f"{seconds:.2f} s", ours, theirs)
 
 
 def spread(seconds, median):

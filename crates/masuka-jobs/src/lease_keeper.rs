@@ -10,7 +10,7 @@ use masuka_storage::queue::{Lease, LeaseState, Queue};
 use masuka_storage::{Storage, StorageConfig};
 use serde_json::Value as Json;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::control::Control;
 
@@ -26,6 +26,7 @@ enum Message {
     Begin(Lease, Arc<Control>),
     Stage(Lease, &'static str),
     Progress(Lease, Json),
+    Settle(Lease, oneshot::Sender<()>),
     End(Lease),
     State(Json),
 }
@@ -81,6 +82,14 @@ impl LeaseKeeper {
 
     pub(crate) fn progress(&self, lease: &Lease, progress: Json) {
         self.send(Message::Progress(lease.clone(), progress));
+    }
+
+    /// Returns once the last progress that was told is written down, or cannot be.
+    pub(crate) async fn settle(&self, lease: &Lease) {
+        let (done, settled) = oneshot::channel();
+        self.send(Message::Settle(lease.clone(), done));
+        // An error says that the thread is gone, and with it the progress.
+        settled.await.ok();
     }
 
     pub(crate) fn end(&self, lease: &Lease) {
@@ -178,6 +187,12 @@ impl Keeper {
                 }
             }
             Message::Stage(lease, name) => self.tell_stage(&lease, name).await,
+            Message::Settle(lease, done) => {
+                if let Some(held) = self.held.iter_mut().find(|held| held.lease == lease) {
+                    held.show_life(&self.storage.queue()).await;
+                }
+                drop(done);
+            }
             Message::End(lease) => self.held.retain(|held| held.lease != lease),
             Message::State(state) => {
                 self.state = state;

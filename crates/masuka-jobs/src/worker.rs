@@ -199,6 +199,10 @@ impl Worker {
             self.done.steps += pictures.steps;
             self.done.step_seconds += pictures.report.timings.get("denoise").unwrap_or(&0.0);
         }
+        if ending.is_err() {
+            // Where it stopped; a job that is done stands at its end anyway.
+            self.runtime.block_on(self.keeper.settle(lease));
+        }
         self.finish(lease, &control, ending);
         self.keeper.end(lease);
         self.bus.publish(&Signal::Events);

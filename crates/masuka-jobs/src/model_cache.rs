@@ -35,10 +35,18 @@ impl fmt::Debug for EngineOptions {
     }
 }
 
+/// A base model in memory.
+struct Loaded {
+    id: String,
+    /// Where its files were; another revision lies elsewhere.
+    source: String,
+    pipeline: FluxPipeline,
+}
+
 /// The loaded base models, the last used last.
 pub(crate) struct ModelCache {
     options: EngineOptions,
-    loaded: Vec<(String, FluxPipeline)>,
+    loaded: Vec<Loaded>,
     loads: u64,
 }
 
@@ -53,12 +61,12 @@ impl ModelCache {
 
     /// The base model that was used last.
     pub(crate) fn last_used(&self) -> Option<&str> {
-        self.loaded.last().map(|(id, _)| id.as_str())
+        self.loaded.last().map(|loaded| loaded.id.as_str())
     }
 
     /// Ids of all that are loaded.
     pub(crate) fn ids(&self) -> Vec<String> {
-        self.loaded.iter().map(|(id, _)| id.clone()).collect()
+        self.loaded.iter().map(|loaded| loaded.id.clone()).collect()
     }
 
     /// How often a base model was loaded.
@@ -77,13 +85,19 @@ impl ModelCache {
         model: &base_model::Model,
         observer: &dyn StepObserver,
     ) -> anyhow::Result<&mut FluxPipeline> {
-        let entry = match self.loaded.iter().position(|(id, _)| *id == model.id) {
-            Some(place) => self.loaded.remove(place),
-            None => (model.id.clone(), self.load(model, observer)?),
+        let place = self.loaded.iter().position(|loaded| loaded.id == model.id);
+        let known = place.map(|place| self.loaded.remove(place));
+        let entry = match known.filter(|loaded| loaded.source == model.source) {
+            Some(loaded) => loaded,
+            None => Loaded {
+                id: model.id.clone(),
+                source: model.source.clone(),
+                pipeline: self.load(model, observer)?,
+            },
         };
         self.loaded.push(entry);
         let last = self.loaded.len() - 1;
-        Ok(&mut self.loaded[last].1)
+        Ok(&mut self.loaded[last].pipeline)
     }
 
     fn load(
@@ -102,8 +116,8 @@ impl ModelCache {
             };
             match FluxPipeline::load(files.clone(), &options, observer) {
                 Err(Error::OutOfMemory(_)) if !self.loaded.is_empty() => {
-                    let (id, _) = self.loaded.remove(0);
-                    tracing::info!(model = id, "unloaded to make room");
+                    let unused = self.loaded.remove(0);
+                    tracing::info!(model = unused.id, "unloaded to make room");
                 }
                 loaded => return Ok(loaded?),
             }

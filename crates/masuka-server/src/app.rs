@@ -9,6 +9,7 @@ use axum::http::header::HOST;
 use axum::http::request::Parts;
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::bus::{Bus, Signal};
+use masuka_storage::downloads::Hub;
 use masuka_storage::generations::GroupCommit;
 use masuka_storage::{Link, Storage};
 use tokio::net::TcpListener;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::desk::EngineDesk;
 use crate::event_pump::EventPump;
+use crate::installs::Installs;
 use crate::telemetry::Metrics;
 use crate::{housekeeping, routes, times};
 
@@ -46,6 +48,8 @@ pub struct ServerOptions {
     pub import_dir: Option<PathBuf>,
     /// Names and addresses from which files may be imported although they are private.
     pub import_hosts: Vec<String>,
+    /// Where base models come from.
+    pub hub: Hub,
     /// The version of the program.
     pub version: &'static str,
 }
@@ -62,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) desk: Arc<dyn EngineDesk>,
     pub(crate) events: EventPump,
     pub(crate) metrics: Metrics,
+    pub(crate) installs: Installs,
     /// Turns true when the server is about to end: streams end then.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -69,7 +74,12 @@ pub(crate) struct Shared {
 impl App {
     /// Tells every page that something which is no job has changed: `queue`, `models`.
     pub(crate) fn tell_changed(&self, what: &str) {
-        self.bus.publish(&Signal::Changed { what: what.to_owned() });
+        self.tell(what, serde_json::Value::Null);
+    }
+
+    /// Tells every page how something is that is no job.
+    pub(crate) fn tell(&self, what: &str, details: serde_json::Value) {
+        self.bus.publish(&Signal::Changed { what: what.to_owned(), details });
     }
 }
 
@@ -100,6 +110,7 @@ impl Server {
             requests: GroupCommit::new(storage.generations(), options.max_waiting),
             events: EventPump::new(),
             metrics: Metrics::default(),
+            installs: Installs::default(),
             options,
             storage,
             bus,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use masuka_storage::base_models::NewBaseModel;
 use masuka_storage::entities::base_model;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,6 +14,17 @@ pub trait EngineDesk: Send + Sync {
     /// # Errors
     /// A message for people.
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String>;
+
+    /// The base model of a folder or file of this machine, as it would be entered under `id`.
+    ///
+    /// # Errors
+    /// Why it cannot be used, for people.
+    fn examine_base_model(
+        &self,
+        path: &Path,
+        name: Option<String>,
+        id: &str,
+    ) -> Result<NewBaseModel, String>;
 
     /// What a LoRA file holds, and how it fits a base model.
     ///

@@ -1,5 +1,7 @@
 //! What can go wrong, as HTTP: the only place where an error becomes a status.
 
+use std::io::ErrorKind;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -32,14 +34,14 @@ pub(crate) struct ErrorBody {
 }
 
 /// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ErrorDetail {
     /// For programs.
     #[schema(example = "invalid_value")]
-    code: &'static str,
+    pub(crate) code: &'static str,
     /// For people: what, with which value, and what to do.
     #[schema(example = "width 1000 is not a multiple of 16")]
-    message: String,
+    pub(crate) message: String,
     /// The field at fault.
     #[schema(example = "width")]
     field: Option<String>,
@@ -89,6 +91,11 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    /// 409: not as things are.
+    pub(crate) fn conflict(code: &'static str, message: impl ToString) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
     /// 413: more than is accepted.
     pub(crate) fn too_large(message: impl ToString) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
@@ -113,6 +120,16 @@ impl ApiError {
     /// 501: known, but this installation cannot do it.
     pub(crate) fn not_implemented(code: &'static str, message: impl ToString) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, code, message)
+    }
+
+    /// The same about another field.
+    pub(crate) fn at(self, field: &str) -> Self {
+        Self { field: Some(field.to_owned()), ..self }
+    }
+
+    /// What a body says of it.
+    pub(crate) fn into_detail(self) -> ErrorDetail {
+        ErrorDetail { code: self.code, message: self.message, field: self.field }
     }
 
     /// 503: not at the moment.
@@ -149,6 +166,10 @@ impl From<StorageError> for ApiError {
             }
             StorageError::QueueFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+            }
+            StorageError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                tracing::error!("{message}");
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", source)
             }
             StorageError::Database(_) | StorageError::Blob(_) | StorageError::Io { .. } => {
                 tracing::error!("{message}");

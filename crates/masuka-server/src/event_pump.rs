@@ -25,8 +25,17 @@ pub(crate) enum Message {
     Event(Arc<job_event::Model>),
     /// A step of a running job.
     Step(Arc<Step>),
-    /// Something that is no job is not as it was: its kind.
-    Changed(Arc<str>),
+    /// Something that is no job is not as it was.
+    Changed(Arc<Changed>),
+}
+
+/// Something that is no job is not as it was.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    /// Its kind.
+    pub(crate) what: String,
+    /// How it is, where that is told along.
+    pub(crate) details: Json,
 }
 
 /// A step of a running job.
@@ -84,8 +93,8 @@ pub(crate) async fn run(app: App) {
                     drop(app.events.sender.send(Message::Step(Arc::new(Step { job_id, progress }))));
                     false
                 }
-                Ok(Signal::Changed { what }) => {
-                    drop(app.events.sender.send(Message::Changed(what.into())));
+                Ok(Signal::Changed { what, details }) => {
+                    drop(app.events.sender.send(Message::Changed(Arc::new(Changed { what, details }))));
                     false
                 }
                 Ok(Signal::Events) | Err(RecvError::Lagged(_)) => true,

@@ -14,6 +14,7 @@ pub mod desk; // questions that only the engine can answer
 mod app; // what all handlers share
 mod guard; // who may ask: keys, hosts, origins
 mod telemetry; // one line and one count a request
+mod installs; // base models on their way here
 mod event_pump; // events of the database, to many listeners
 mod housekeeping; // dead workers, deleted pictures
 mod temporary; // files that go away with their owner

@@ -21,7 +21,7 @@ pub(crate) fn resolve(
     model: &base_model::Model,
     max_pixels: u64,
 ) -> ApiResult<GenerationSpec> {
-    let BaseModelFacts { defaults, limits } = model.facts()?;
+    let BaseModelFacts { defaults, limits, .. } = model.facts()?;
     check_prompt("prompt", &body.prompt, limits.max_prompt_chars, 1)?;
     if let Some(negative) = &body.negative_prompt {
         check_prompt("negative_prompt", negative, limits.max_prompt_chars, 0)?;

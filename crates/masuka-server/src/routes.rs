@@ -15,8 +15,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::{App, ServerOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::handlers::{
-    archive, base_models, dataset_images, datasets, files, generations, import, models, page,
-    progress, queue, service, session, trainings,
+    archive, base_models, dataset_images, datasets, files, generations, import, installs, models,
+    page, progress, queue, service, session, trainings,
 };
 use crate::{guard, telemetry};
 
@@ -53,6 +53,9 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(models::get_model, models::update_model, models::delete_model))
         .routes(routes!(models::export_model))
         .routes(routes!(base_models::list_base_models))
+        .routes(routes!(base_models::remove_base_model))
+        .routes(routes!(installs::list_installs, installs::install_base_model))
+        .routes(routes!(installs::stop_install))
         // Datasets
         .routes(routes!(datasets::create_dataset))
         .routes(routes!(datasets::list_datasets))

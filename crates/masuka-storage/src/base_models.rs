@@ -8,13 +8,30 @@ use crate::database::Database;
 use crate::entities::base_model::{Column, Entity, Model};
 use crate::error::{Error, Result};
 
-/// What a base model suggests and allows.
+/// The id of the model that is part of the binary.
+pub const STARTER: &str = "starter";
+/// Ids that no installed model may have: that of the starter, and a word of the HTTP interface's paths.
+pub const RESERVED: [&str; 2] = [STARTER, "install"];
+
+/// What a base model suggests, allows and takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseModelFacts {
     /// Where a request says nothing.
     pub defaults: GenerationDefaults,
     /// What is accepted.
     pub limits: GenerationLimits,
+    /// What a picture of the default size takes, one entry a memory mode.
+    #[serde(default)]
+    pub memory: Vec<MemoryNeed>,
+}
+
+/// What a picture of the default size takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryNeed {
+    /// The memory mode: `none`, `components` or `blocks`.
+    pub offload: String,
+    /// The peak.
+    pub bytes: u64,
 }
 
 /// Where a request says nothing.
@@ -74,6 +91,13 @@ pub struct NewBaseModel {
     pub facts: BaseModelFacts,
 }
 
+/// The id of a model that is called `name`: its last part in lower case, with nothing that a URL would have to escape.
+pub fn id_of(name: &str) -> String {
+    let short = name.rsplit('/').next().unwrap_or(name);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    short.to_lowercase().chars().map(plain).collect()
+}
+
 /// Enters a base model, or what is new about it.
 ///
 /// # Errors
@@ -99,8 +123,15 @@ pub async fn enter(database: &Database, new: &NewBaseModel) -> Result<()> {
 /// # Errors
 /// [`Error::NotFound`], or the database is gone.
 pub async fn find(database: &Database, id: &str) -> Result<Model> {
-    let found = Entity::find_by_id(id).one(database.reader()).await?;
-    found.ok_or_else(|| Error::not_found("base model", id))
+    get(database, id).await?.ok_or_else(|| Error::not_found("base model", id))
+}
+
+/// The base model `id`, if there is one.
+///
+/// # Errors
+/// When the database is gone.
+pub async fn get(database: &Database, id: &str) -> Result<Option<Model>> {
+    Ok(Entity::find_by_id(id).one(database.reader()).await?)
 }
 
 /// All base models, oldest first.

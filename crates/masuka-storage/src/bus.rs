@@ -29,8 +29,11 @@ pub enum Signal {
     Events,
     /// Something that is no job is not as it was.
     Changed {
-        /// Its kind, such as `queue` or `models`.
+        /// Its kind, such as `queue`, `models` or `install`.
         what: String,
+        /// How it is, where that is told along.
+        #[serde(default)]
+        details: serde_json::Value,
     },
     /// A step is done.
     Step {

@@ -117,7 +117,7 @@ impl Environment {
         self.hf_endpoint.as_deref().unwrap_or("https://huggingface.co")
     }
 
-    /// `HF_TOKEN`, read from the process's environment and kept nowhere.
+    /// `HF_TOKEN`, read from the process's environment; only who downloads from the hub keeps it.
     pub fn hf_token(&self) -> Option<String> {
         env::var("HF_TOKEN").ok().filter(|token| !token.is_empty())
     }

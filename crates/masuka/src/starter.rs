@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::files::write_atomically;
 
 /// The name by which a user asks for it.
-pub const NAME: &str = "starter";
+pub const NAME: &str = masuka_storage::base_models::STARTER;
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {

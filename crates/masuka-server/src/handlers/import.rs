@@ -134,19 +134,29 @@ async fn from_url(app: &App, url: &str) -> ApiResult<Upload> {
     Ok(upload)
 }
 
-/// Copies a file of the import folder; no path leads out of it.
-async fn from_import_folder(app: &App, path: &str) -> ApiResult<Upload> {
+/// What `path` names in the import folder; no path leads out of it.
+pub(super) fn in_import_folder(app: &App, path: &str) -> ApiResult<PathBuf> {
     let Some(folder) = &app.options.import_dir else {
         let message = "path cannot be imported: this server has no import folder; its administrator sets one with MASUKA_IMPORT_DIR";
         return Err(ApiError::invalid("path", message));
     };
-    let nothing =
-        |_| ApiError::invalid("path", format!("path `{path}` is no file of the import folder"));
+    let nothing = |_| not_in_import_folder(path);
     let folder = folder.canonicalize().map_err(nothing)?;
     // Links and `..` are resolved first, then judged.
     let found = folder.join(path).canonicalize().map_err(nothing)?;
-    if !found.starts_with(&folder) || !found.is_file() {
-        return Err(nothing(std::io::ErrorKind::NotFound.into()));
+    if found.starts_with(&folder) { Ok(found) } else { Err(not_in_import_folder(path)) }
+}
+
+fn not_in_import_folder(path: &str) -> ApiError {
+    ApiError::invalid("path", format!("path `{path}` is no file of the import folder"))
+}
+
+/// Copies a file of the import folder.
+async fn from_import_folder(app: &App, path: &str) -> ApiResult<Upload> {
+    let nothing = |_: std::io::Error| not_in_import_folder(path);
+    let found = in_import_folder(app, path)?;
+    if !found.is_file() {
+        return Err(not_in_import_folder(path));
     }
     let mut upload = Upload { file_name: path.to_owned(), ..Upload::default() };
     let mut file = tokio::fs::File::open(&found).await.map_err(nothing)?;

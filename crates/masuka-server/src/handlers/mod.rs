@@ -6,6 +6,7 @@ pub(crate) mod progress; // streams
 pub(crate) mod models; // LoRA
 pub(crate) mod import; // LoRA from elsewhere
 pub(crate) mod base_models; // base models
+pub(crate) mod installs; // base models from a hub or the import folder
 pub(crate) mod datasets; // pictures to train on, in sets
 pub(crate) mod dataset_images; // one by one
 pub(crate) mod trainings; // what is learned from them

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::app::{App, Links};
 use crate::error::{ApiResult, Refusals};
-use crate::event_pump::{Message, Step};
+use crate::event_pump::{Changed, Message, Step};
 use crate::extract::Id;
 use crate::views::generation::{ProgressNumbers, progress_numbers};
 use crate::views::progress::{ProgressMessage, ServerEvent};
@@ -170,7 +170,7 @@ trait Telling: Send {
     fn step(&mut self, step: &Step) -> &Self::Data;
 
     /// The message of a change that is no job's, if it is of interest.
-    fn change(&mut self, _what: &str) -> Option<&Self::Data> {
+    fn change(&mut self, _changed: &Changed) -> Option<&Self::Data> {
         None
     }
 }
@@ -205,7 +205,7 @@ impl<T: Telling> Listener<T> {
             Ok(message) if !concerns(message.job_id()) => Ok(()),
             Ok(Message::Event(event)) => self.tell(&event).await,
             Ok(Message::Step(step)) => send(&self.sender, None, self.telling.step(&step)).await,
-            Ok(Message::Changed(what)) => match self.telling.change(&what) {
+            Ok(Message::Changed(changed)) => match self.telling.change(&changed) {
                 Some(data) => send(&self.sender, None, data).await,
                 None => Ok(()),
             },
@@ -361,8 +361,10 @@ impl Telling for Everything {
         &self.last
     }
 
-    fn change(&mut self, what: &str) -> Option<&ServerEvent> {
-        self.last = ServerEvent { event: what.to_owned(), ..ServerEvent::default() };
+    fn change(&mut self, changed: &Changed) -> Option<&ServerEvent> {
+        let Changed { what, details } = changed;
+        let details = details.clone();
+        self.last = ServerEvent { event: what.clone(), details, ..ServerEvent::default() };
         Some(&self.last)
     }
 }

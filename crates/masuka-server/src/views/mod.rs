@@ -2,6 +2,7 @@
 
 pub(crate) mod generation; // requests for pictures, and what became of them
 pub(crate) mod model; // LoRA and base models
+pub(crate) mod install; // base models on their way
 pub(crate) mod dataset; // pictures and captions to train on
 pub(crate) mod training; // trainings
 pub(crate) mod queue; // the queue and its workers

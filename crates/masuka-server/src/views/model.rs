@@ -1,6 +1,6 @@
 //! LoRA and base models.
 
-use masuka_storage::base_models::BaseModelFacts;
+use masuka_storage::base_models::{BaseModelFacts, MemoryNeed};
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::entities::{base_model, lora_model};
 use serde::{Deserialize, Serialize};
@@ -160,7 +160,17 @@ pub(crate) struct BaseModelView {
     is_default: bool,
     defaults: DefaultsView,
     limits: LimitsView,
+    /// What a picture of the default size takes on a processor, one entry a memory mode.
+    memory: Vec<MemoryView>,
     created_at: String,
+}
+
+/// What a picture of the default size takes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemoryView {
+    /// none, components or blocks: what leaves the memory when it is not needed.
+    offload: String,
+    bytes: u64,
 }
 
 /// Where a request says nothing.
@@ -189,7 +199,8 @@ pub(crate) struct LimitsView {
 impl BaseModelView {
     /// `model` on a server with this default and area limit.
     pub(crate) fn new(model: base_model::Model, default: &str, max_pixels: u64) -> ApiResult<Self> {
-        let BaseModelFacts { defaults, limits } = model.facts()?;
+        let BaseModelFacts { defaults, limits, memory } = model.facts()?;
+        let view = |MemoryNeed { offload, bytes }| MemoryView { offload, bytes };
         Ok(Self {
             is_default: model.id == default,
             created_at: rfc3339(model.created_at_ms),
@@ -212,6 +223,7 @@ impl BaseModelView {
                 max_steps: limits.max_steps,
                 samplers: limits.samplers,
             },
+            memory: memory.into_iter().map(view).collect(),
         })
     }
 }

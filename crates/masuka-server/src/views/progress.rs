@@ -66,7 +66,7 @@ pub(crate) struct ServerEvent {
     /// Empty where it is about no job.
     pub job_id: String,
     /// pending, processing, stage, step, sample, checkpoint, paused, completed, failed, cancelled, favorite, deleted or
-    /// restored; queue or models where these have changed.
+    /// restored; queue or models where these have changed; install, with the installation's state, where that has.
     pub event: String,
     /// What belongs to it.
     #[schema(value_type = Object)]

@@ -1,6 +1,7 @@
 //! Base models from a hub that speaks like Hugging Face's, kept in the layout of its own cache, so that other programs
 //! find what was fetched here: `models--{owner}--{name}/{blobs,refs,snapshots}`.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ const PARTS: [&str; 7] = [
 ];
 const EXTENSIONS: [&str; 4] = ["json", "model", "safetensors", "txt"];
 const INDEX: &str = "model_index.json";
+/// The revision that is meant where none is named.
+const MAIN: &str = "main";
 
 /// A hub, and where its models are kept here.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub struct Hub {
     pub token: Option<String>,
     /// The cache's folder, `hub` of Hugging Face's own.
     pub cache: PathBuf,
+    /// Where the endpoint may send a download on to.
+    pub reach: Reach,
 }
 
 /// A model of the hub: `owner/name`, `owner/name@revision`, either with `:file` for a single file.
@@ -55,12 +60,14 @@ pub struct Installing {
     pub total: u64,
 }
 
-/// A revision of a model, and the folder where the model is kept.
-#[derive(Clone, Copy)]
-struct Revision<'a> {
-    model: &'a HubModel,
-    sha: &'a str,
-    folder: &'a Path,
+/// A revision of a model that the hub knows, with the files of it that are needed.
+#[derive(Debug, Clone)]
+pub struct Found {
+    model: HubModel,
+    sha: String,
+    files: Vec<Sibling>,
+    /// Where the model is kept.
+    folder: PathBuf,
 }
 
 /// What the hub says about a revision.
@@ -92,7 +99,7 @@ impl HubModel {
             Some((rest, file)) => (rest, Some(file.to_owned())),
             None => (text, None),
         };
-        let (repo, revision) = rest.split_once('@').unwrap_or((rest, "main"));
+        let (repo, revision) = rest.split_once('@').unwrap_or((rest, MAIN));
         let (owner, name) = repo.split_once('/')?;
         let is_plain = |part: &str| {
             let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -107,41 +114,86 @@ impl HubModel {
     pub fn name(&self) -> &str {
         &self.repo
     }
+
+    /// What tells it from the repository's other files: the file without path and extension, else the repository.
+    pub fn short_name(&self) -> &str {
+        let file = self.file.as_deref().and_then(|file| Path::new(file).file_stem()?.to_str());
+        file.unwrap_or_else(|| self.repo.rsplit('/').next().unwrap_or(&self.repo))
+    }
+}
+
+/// As it is parsed; without the revision where that is the usual one.
+impl fmt::Display for HubModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { repo, revision, file } = self;
+        f.write_str(repo)?;
+        if revision != MAIN {
+            write!(f, "@{revision}")?;
+        }
+        file.iter().try_for_each(|file| write!(f, ":{file}"))
+    }
+}
+
+impl Found {
+    /// Bytes of all its files.
+    pub fn total(&self) -> u64 {
+        self.files.iter().fold(0, |total, file| total.saturating_add(file.size))
+    }
 }
 
 impl Hub {
     /// Fetches what is missing of `model`, and says where it lies: a folder in diffusers' layout, or a file.
     ///
     /// # Errors
-    /// [`Error::Download`] with the remedy, [`Error::Stopped`] by `told`, or the disk refuses. What has arrived is kept.
+    /// Those of [`Self::look_up`] and [`Self::fetch`].
     pub async fn install(
         &self,
         model: &HubModel,
         told: &mut (dyn FnMut(&Installing) -> bool + Send),
     ) -> Result<PathBuf> {
-        let downloader = Downloader::new(Reach::anywhere())?;
-        let listing = self.list(&downloader, model).await?;
+        self.fetch(&self.look_up(model).await?, told).await
+    }
+
+    /// Asks the hub what `model` consists of, and whether the disk can hold it; nothing is fetched.
+    ///
+    /// # Errors
+    /// [`Error::Download`] with the remedy, or the disk is too small.
+    pub async fn look_up(&self, model: &HubModel) -> Result<Found> {
+        let listing = self.list(&Downloader::new(self.reach.clone())?, model).await?;
         let files = choose(model, listing.siblings)?;
         let folder = self.cache.join(format!("models--{}", model.repo.replace('/', "--")));
-        let io = |error| Error::io(&folder, error);
-        fs::create_dir_all(folder.join("blobs")).map_err(io)?;
-        let _lock = lock(&folder).await.map_err(io)?;
-        let total = files.iter().map(|file| file.size).sum();
+        fs::create_dir_all(folder.join("blobs")).map_err(|error| Error::io(&folder, error))?;
         self.check_room(&folder, &files)?;
-        let revision = Revision { model, sha: &listing.sha, folder: &folder };
+        Ok(Found { model: model.clone(), sha: listing.sha, files, folder })
+    }
+
+    /// Fetches what is missing, and says where it lies: a folder in diffusers' layout, or a file.
+    ///
+    /// # Errors
+    /// [`Error::Download`] with the remedy, [`Error::Stopped`] by `told`, or the disk refuses. What has arrived is kept.
+    pub async fn fetch(
+        &self,
+        found: &Found,
+        told: &mut (dyn FnMut(&Installing) -> bool + Send),
+    ) -> Result<PathBuf> {
+        let Found { model, sha, files, folder } = found;
+        let downloader = Downloader::new(self.reach.clone())?;
+        let io = |error| Error::io(folder, error);
+        let _lock = lock(folder).await.map_err(io)?;
+        let total = found.total();
         let mut done = 0;
-        for file in &files {
+        for file in files {
             let mut arrived = |arrived: Arrived| {
                 let bytes = done + arrived.bytes;
                 told(&Installing { file: file.rfilename.clone(), bytes, total })
             };
-            self.fetch(&downloader, &revision, file, &mut arrived).await?;
+            self.fetch_file(&downloader, found, file, &mut arrived).await?;
             done += file.size;
         }
         let refs = folder.join("refs");
         fs::create_dir_all(&refs).map_err(io)?;
-        fs::write(refs.join(&model.revision), &listing.sha).map_err(io)?;
-        let snapshot = folder.join("snapshots").join(&listing.sha);
+        fs::write(refs.join(&model.revision), sha).map_err(io)?;
+        let snapshot = folder.join("snapshots").join(sha);
         Ok(model.file.as_ref().map_or(snapshot.clone(), |file| snapshot.join(file)))
     }
 
@@ -155,14 +207,14 @@ impl Hub {
     }
 
     /// Fetches a file unless it is there, and links it into the snapshot.
-    async fn fetch(
+    async fn fetch_file(
         &self,
         downloader: &Downloader,
-        revision: &Revision<'_>,
+        found: &Found,
         file: &Sibling,
         told: &mut Told<'_>,
     ) -> Result<()> {
-        let Revision { model, sha, folder } = *revision;
+        let Found { model, sha, folder, .. } = found;
         let id = file.id()?;
         let blob = folder.join("blobs").join(id);
         let io = |error| Error::io(&blob, error);
@@ -194,11 +246,12 @@ impl Hub {
 
     /// Refuses before the first byte what the disk cannot hold in the end.
     fn check_room(&self, folder: &Path, files: &[Sibling]) -> Result<()> {
-        let mut missing = 0;
+        let mut missing = 0u64;
         for file in files {
             let blob = folder.join("blobs").join(file.id()?);
             let part = blob.with_extension("incomplete").metadata().map_or(0, |part| part.len());
-            missing += if blob.exists() { 0 } else { file.size.saturating_sub(part) };
+            let rest = if blob.exists() { 0 } else { file.size.saturating_sub(part) };
+            missing = missing.saturating_add(rest);
         }
         match disk::free_bytes(folder) {
             Some(free) if free < missing => {
@@ -314,6 +367,7 @@ mod tests {
                 file: file.map(str::to_owned),
             });
             assert_eq!(HubModel::parse(text), expected, "{text}");
+            assert!(expected.is_none_or(|model| model.to_string() == text));
         };
         check("a/b", Some(("a/b", "main", None)));
         check(

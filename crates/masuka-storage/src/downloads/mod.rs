@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 use part::Part;
 
-pub use hub::{Hub, HubModel, Installing};
+pub use hub::{Found, Hub, HubModel, Installing};
 pub use reach::Reach;
 pub use reqwest::Url;
 

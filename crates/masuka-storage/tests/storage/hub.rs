@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use masuka_storage::Error;
-use masuka_storage::downloads::{Hub, HubModel};
+use masuka_storage::downloads::{Hub, HubModel, Reach};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -79,6 +79,7 @@ impl FakeHub {
             endpoint: self.hub.url("").parse().unwrap(),
             token: token.map(str::to_owned),
             cache: folder.to_owned(),
+            reach: Reach::anywhere(),
         }
     }
 }
@@ -193,7 +194,8 @@ async fn a_model_larger_than_the_disk_is_refused_before_its_first_byte() {
     });
     let folder = tempfile::tempdir().unwrap();
     let endpoint = hub.url("").parse().unwrap();
-    let client = Hub { endpoint, token: None, cache: folder.path().to_owned() };
+    let client =
+        Hub { endpoint, token: None, cache: folder.path().to_owned(), reach: Reach::anywhere() };
     let refused = client.install(&model(), &mut |_| true).await.unwrap_err().to_string();
     assert!(refused.contains("the disk is full") && refused.contains("HF_HOME"), "{refused}");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "only the list");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use masuka_storage::downloads::{Hub, HubModel, Installing};
+use masuka_storage::downloads::{HubModel, Installing, Reach};
 use masuka_storage::{Storage, base_models};
 use serde_json::json;
 
@@ -39,14 +39,19 @@ async fn install(
     environment: &Environment,
 ) -> anyhow::Result<()> {
     let source = args.source.as_str();
-    let (path, name) = match HubModel::parse(source) {
-        _ if Path::new(source).exists() => (source.into(), None),
-        Some(model) => (fetch(&model, environment).await?, Some(model.name().to_owned())),
+    let (path, name, short) = match HubModel::parse(source) {
+        _ if Path::new(source).exists() => (source.into(), None, None),
+        Some(model) => {
+            let (name, short) = (model.name().to_owned(), model.short_name().to_owned());
+            (fetch(&model, environment).await?, Some(name), Some(short))
+        }
         None => bail!(Usage(format!(
             "`{source}` is neither a file or folder here nor a model of the hub such as black-forest-labs/FLUX.1-dev"
         ))),
     };
-    let id = registry::install(storage, environment, &path, name, args.id.clone()).await?;
+    let new = registry::examine(environment, &path, name, args.id.clone().or(short))?;
+    base_models::enter(storage.database(), &new).await?;
+    let id = &new.id;
     println!("{id} is installed; ask for it by \"base_model\": \"{id}\", or make it the default:");
     println!("MASUKA_BASE_MODEL={}", path.display());
     Ok(())
@@ -54,12 +59,7 @@ async fn install(
 
 /// Downloads what is missing, with a bar on a terminal.
 async fn fetch(model: &HubModel, environment: &Environment) -> anyhow::Result<std::path::PathBuf> {
-    let endpoint = environment.hf_endpoint();
-    let hub = Hub {
-        endpoint: endpoint.parse().with_context(|| format!("HF_ENDPOINT `{endpoint}`"))?,
-        token: environment.hf_token(),
-        cache: environment.hub_cache(),
-    };
+    let hub = settings::hub(environment, Reach::anywhere())?;
     let interrupt = Interrupt::listen()?;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(BAR)?);
     let mut show = |progress: &Installing| {

@@ -50,7 +50,7 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
         bus: bus.clone(),
     };
     let worker = (!args.no_worker).then(|| tokio::spawn(supervisor.run(closing.clone())));
-    let options = settings::server(&id, &host, base_model, args, environment);
+    let options = settings::server(&id, &host, base_model, args, environment)?;
     let desk = Arc::new(Desk::new(environment));
     let server = Server::new(options, storage.clone(), bus, desk);
     announce(&listener)?;

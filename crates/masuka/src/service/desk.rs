@@ -14,6 +14,7 @@ use masuka_server::desk::{
     EngineDesk, LoraFacts, PictureFacts, PictureSize, Refusal, TensorCounts, TokenCount,
     TokenCounts, TrainingPlan, TrainingSizes, TrainingWishes,
 };
+use masuka_storage::base_models::NewBaseModel;
 use masuka_storage::entities::base_model;
 use masuka_training::dataset::{self, Buckets};
 use serde_json::json;
@@ -29,7 +30,7 @@ const TRIGGER_KEYS: [&str; 3] = ["trigger_word", "modelspec.trigger_phrase", "tr
 /// Answers from what lies on this machine. Weights are never loaded here.
 pub struct Desk {
     environment: Environment,
-    /// Models without weights: configuration and tokenizers.
+    /// Models without weights, by where their files are: configuration and tokenizers.
     opened: Mutex<HashMap<String, FluxPipeline>>,
 }
 
@@ -61,13 +62,23 @@ const EXPORTS: [(&str, ExportFormat); 3] = [
 impl EngineDesk for Desk {
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if !opened.contains_key(&model.id) {
+        if !opened.contains_key(&model.source) {
             let pipeline = self.open(model).map_err(|error| format!("{error:#}"))?;
-            opened.insert(model.id.clone(), pipeline);
+            opened.insert(model.source.clone(), pipeline);
         }
-        let pipeline = opened.get(&model.id).ok_or("the model was closed")?;
+        let pipeline = opened.get(&model.source).ok_or("the model was closed")?;
         let tokens = pipeline.tokenize(prompt).map_err(|error| error.to_string())?;
         Ok(TokenCounts { t5: count(tokens.t5), clip: count(tokens.clip) })
+    }
+
+    fn examine_base_model(
+        &self,
+        path: &Path,
+        name: Option<String>,
+        id: &str,
+    ) -> Result<NewBaseModel, String> {
+        let examined = registry::examine(&self.environment, path, name, Some(id.to_owned()));
+        examined.map_err(|error| format!("{error:#}"))
     }
 
     fn examine_lora(&self, file: &Path, _model: &base_model::Model) -> Result<LoraFacts, String> {

@@ -23,30 +23,27 @@ pub async fn enter(storage: &Storage, environment: &Environment) -> anyhow::Resu
     let named = environment.base_model.as_deref().filter(|name| *name != starter::NAME);
     if let Some(source) = named {
         let files = find(source, environment)?;
-        default = id_of(&files);
+        default = base_models::id_of(&files.name());
         enter_one(storage, &default, source, &files).await?;
     }
     Ok(default)
 }
 
-/// Enters a model that lies on this machine under `id`, or under its name; the id.
-pub async fn install(
-    storage: &Storage,
+/// A model that lies on this machine, as it would be entered under `id`, or under its name.
+pub fn examine(
     environment: &Environment,
     path: &Path,
     name: Option<String>,
     id: Option<String>,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<NewBaseModel> {
     let source = path.display().to_string();
     let files = find(&source, environment)?;
     let name = name.unwrap_or_else(|| files.name());
-    let short = name.rsplit('/').next().unwrap_or(&name);
-    let id = plain(&id.unwrap_or_else(|| short.to_owned()));
-    if id == starter::NAME {
-        bail!(Usage(format!("`{id}` is the model of the binary; choose another with --id")));
+    let id = base_models::id_of(id.as_ref().unwrap_or(&name));
+    if base_models::RESERVED.contains(&id.as_str()) {
+        bail!(Usage(format!("`{id}` is taken by the program itself; choose another with --id")));
     }
-    enter_as(storage, &id, name, &source, &files).await?;
-    Ok(id)
+    describe_as(&id, name, &source, &files)
 }
 
 async fn enter_one(
@@ -55,24 +52,24 @@ async fn enter_one(
     source: &str,
     files: &ModelFiles,
 ) -> anyhow::Result<()> {
-    enter_as(storage, id, files.name(), source, files).await
+    let new = describe_as(id, files.name(), source, files)?;
+    Ok(base_models::enter(storage.database(), &new).await?)
 }
 
-async fn enter_as(
-    storage: &Storage,
+fn describe_as(
     id: &str,
     name: String,
     source: &str,
     files: &ModelFiles,
-) -> anyhow::Result<()> {
-    let facts = describe(engine::flux_files(files))
+) -> anyhow::Result<NewBaseModel> {
+    let facts = describe(engine::flux_files(files), engine::DEFAULT_PRECISION)
         .with_context(|| format!("base model `{source}` cannot be used"))?;
-    let source = match Path::new(source).canonicalize() {
-        Ok(path) => path.display().to_string(),
-        Err(_) => source.to_owned(),
+    // Links stay: those of the hub's cache lead to files whose names say nothing of their format.
+    let source = match std::path::absolute(source) {
+        Ok(path) if path.exists() => path.display().to_string(),
+        _ => source.to_owned(),
     };
-    let new = NewBaseModel { id: id.to_owned(), family: FLUX.into(), name, source, facts };
-    Ok(base_models::enter(storage.database(), &new).await?)
+    Ok(NewBaseModel { id: id.to_owned(), family: FLUX.into(), name, source, facts })
 }
 
 /// The files that a base model's row means on this machine.
@@ -83,14 +80,4 @@ pub fn files_of(model: &base_model::Model, environment: &Environment) -> anyhow:
 fn find(source: &str, environment: &Environment) -> anyhow::Result<ModelFiles> {
     let args = ModelArgs { model: Some(source.into()), ..ModelArgs::default() };
     ModelFiles::choose(&args, environment)
-}
-
-/// The model's name in lower case, as ids are.
-fn id_of(files: &ModelFiles) -> String {
-    plain(&files.name())
-}
-
-fn plain(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    name.to_lowercase().chars().map(plain).collect()
 }

@@ -5,6 +5,7 @@ use masuka_diffusion::devices::DeviceKind;
 use masuka_server::ServerOptions;
 use masuka_storage::StorageConfig;
 use masuka_storage::config::{BlobConfig, S3Config};
+use masuka_storage::downloads::{Hub, Reach};
 
 use crate::cli::{ComputeArgs, ServeArgs};
 use crate::engine::{self, Compute};
@@ -87,6 +88,25 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// The hub that base models come from; it may send downloads on to addresses within `reach`.
+pub fn hub(environment: &Environment, reach: Reach) -> anyhow::Result<Hub> {
+    let endpoint = environment.hf_endpoint();
+    Ok(Hub {
+        endpoint: endpoint.parse().with_context(|| format!("HF_ENDPOINT `{endpoint}`"))?,
+        token: environment.hf_token(),
+        cache: environment.hub_cache(),
+        reach,
+    })
+}
+
+/// The hub for requests of users: it sends on to the public internet, to itself and to `import_hosts`.
+fn hub_for_users(environment: &Environment, import_hosts: &[String]) -> anyhow::Result<Hub> {
+    let hub = hub(environment, Reach::anywhere())?;
+    let own = hub.endpoint.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let trusted = [import_hosts, &[own]].concat();
+    Ok(Hub { reach: Reach::public_and(&trusted), ..hub })
+}
+
 /// How the server behaves.
 pub fn server(
     id: &str,
@@ -94,10 +114,11 @@ pub fn server(
     base_model: String,
     args: &ServeArgs,
     environment: &Environment,
-) -> ServerOptions {
+) -> anyhow::Result<ServerOptions> {
     let mut allowed_hosts = list(environment.allowed_hosts.as_deref());
     allowed_hosts.push(host.to_owned());
-    ServerOptions {
+    let import_hosts = list(environment.import_hosts.as_deref());
+    Ok(ServerOptions {
         id: id.to_owned(),
         public_url: environment.public_url.clone(),
         api_key: environment.api_key.clone(),
@@ -109,9 +130,10 @@ pub fn server(
         max_pixels: MAX_PIXELS,
         max_upload_bytes: MAX_UPLOAD_BYTES,
         import_dir: environment.import_dir.clone(),
-        import_hosts: list(environment.import_hosts.as_deref()),
+        hub: hub_for_users(environment, &import_hosts)?,
+        import_hosts,
         version: env!("CARGO_PKG_VERSION"),
-    }
+    })
 }
 
 /// `a, b`, or `["a", "b"]` as the original's settings spell lists.

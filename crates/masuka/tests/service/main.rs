@@ -12,6 +12,8 @@ mod datasets; // pictures to train on
 mod training; // what is learned from them
 mod page; // the web page, and the document its client is made from
 mod imports; // LoRA from elsewhere, and out again
+mod hub; // a hub of one model
+mod installs; // base models from it
 mod readme; // the README's commands
 mod trouble; // disks, files, databases and memory
 mod soak; // a thousand jobs

@@ -1,26 +1,29 @@
 // The queue: what runs, what waits, and in which order.
 
 import { useQuery } from '@tanstack/vue-query'
-import { computed } from 'vue'
+import { computed, ref } from 'vue'
 
 import { ask, client, type Generation } from '@/api/client'
 import { fetchActive, keys, queryClient } from '@/api/queries'
 import { useToasts } from '@/stores/toasts'
+import { text } from '@/text'
 
-const PRIORITIES = { min: -10, max: 10 }
-
-/** The priority that brings a waiting job to the front. */
-export function frontPriority(waiting: Generation[], job: Generation): number {
-  const others = waiting.filter((other) => other.id !== job.id).map((other) => other.priority)
-  return Math.min(PRIORITIES.max, Math.max(job.priority, ...others.map((priority) => priority + 1)))
-}
+import { changesFor, moved } from './order'
 
 export function useQueue() {
   const toasts = useToasts()
   const active = useQuery({ queryKey: keys.active, queryFn: fetchActive })
   const state = useQuery({ queryKey: keys.queue, queryFn: () => ask(client.GET('/api/queue')) })
   const running = computed(() => (active.data.value ?? []).filter((job) => job.status === 'processing'))
-  const waiting = computed(() => (active.data.value ?? []).filter((job) => job.status === 'pending'))
+  const served = computed(() => (active.data.value ?? []).filter((job) => job.status === 'pending'))
+  /** The order that is on its way to the server. */
+  const wanted = ref<string[] | null>(null)
+  const waiting = computed(() => {
+    const ids = wanted.value
+    if (!ids) return served.value
+    const at = ({ id }: Generation) => (ids.includes(id) ? ids.indexOf(id) : ids.length)
+    return [...served.value].sort((a, b) => at(a) - at(b))
+  })
 
   async function attempt(action: () => Promise<unknown>): Promise<void> {
     try {
@@ -34,15 +37,27 @@ export function useQueue() {
   const toggle = () =>
     attempt(() => ask(state.data.value?.paused ? client.POST('/api/queue/resume') : client.POST('/api/queue/pause')))
 
-  const setPriority = (job: Generation, priority: number) =>
-    attempt(() => ask(client.PATCH('/api/queue/{id}', { params: { path: { id: job.id } }, body: { priority } })))
+  const setPriority = (id: string, priority: number) =>
+    ask(client.PATCH('/api/queue/{id}', { params: { path: { id } }, body: { priority } }))
 
-  const toFront = (job: Generation) => setPriority(job, frontPriority(waiting.value, job))
+  /** Moves are made one after the other: each begins where the one before has ended. */
+  let moving: Promise<void> = Promise.resolve()
 
-  /** One step of priority, within what the server takes. */
-  function nudge(job: Generation, by: 1 | -1): void {
-    void setPriority(job, Math.min(PRIORITIES.max, Math.max(PRIORITIES.min, job.priority + by)))
+  function place(order: Generation[]): void {
+    const ids = order.map((job) => job.id)
+    wanted.value = ids
+    moving = moving.then(async () => {
+      const known = order.flatMap((job) => served.value.find((other) => other.id === job.id) ?? [])
+      const changes = changesFor(served.value, known)
+      if (!changes) toasts.show(text.system.noStep, { tone: 'danger' })
+      await attempt(() => Promise.all((changes ?? []).map(({ id, priority }) => setPriority(id, priority))))
+      if (wanted.value === ids) wanted.value = null
+    })
   }
 
-  return { active, state, running, waiting, toggle, toFront, nudge }
+  function toFront(job: Generation): void {
+    place(moved(waiting.value, waiting.value.findIndex((other) => other.id === job.id), 0))
+  }
+
+  return { active, state, running, waiting, toggle, toFront, place }
 }

@@ -31,6 +31,11 @@ describe('justified rows', () => {
     expect(height).toBe(200)
   })
 
+  it('make no last row that is higher than the one above', () => {
+    const heights = byRow(justify([1, 1, 1, 1, 1, 1, 1], grid).tiles).map((row) => row[0]?.height)
+    expect(heights).toEqual([192, 192])
+  })
+
   it('are none for no pictures', () => {
     expect(justify([], grid)).toEqual({ tiles: [], height: 0 })
   })

@@ -13,6 +13,7 @@ export function justify(ratios: number[], { width, rowHeight, gap }: Grid): Layo
   let y = 0
   let first = 0
   let sum = 0
+  let above = rowHeight
 
   function closeRow(end: number, height: number): void {
     let x = 0
@@ -22,6 +23,7 @@ export function justify(ratios: number[], { width, rowHeight, gap }: Grid): Layo
       x += across + gap
     }
     y += height + gap
+    above = height
     first = end
     sum = 0
   }
@@ -32,8 +34,8 @@ export function justify(ratios: number[], { width, rowHeight, gap }: Grid): Layo
     const height = (width - gaps) / sum
     if (height <= rowHeight) closeRow(index + 1, height)
   })
-  // The last row is not stretched.
-  if (first < ratios.length) closeRow(ratios.length, rowHeight)
+  // The last row is not stretched, nor larger than the one above.
+  if (first < ratios.length) closeRow(ratios.length, above)
   return { tiles, height: Math.max(0, y - gap) }
 }
 

@@ -23,8 +23,11 @@ export function useGenerate() {
     if (base.value) store.useBase(base.value)
   })
 
-  const jobs = computed(() => recent.data.value ?? [])
   const selectedId = ref<string | null>(null)
+  /** Of what was called off only the one in view is shown: it can be begun again there. */
+  const jobs = computed(() =>
+    (recent.data.value ?? []).filter((job) => job.status !== 'cancelled' || job.id === selectedId.value),
+  )
   const selected = computed(() => jobs.value.find((job) => job.id === selectedId.value) ?? jobs.value[0])
 
   const isSending = ref(false)

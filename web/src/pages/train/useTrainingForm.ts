@@ -79,7 +79,7 @@ export function useTrainingForm() {
   const refusal = ref<Refusal | null>(null)
 
   watch(() => datasets.data.value, (all) => {
-    if (form.dataset === '') form.dataset = all?.[0]?.id ?? ''
+    if (form.dataset === '') form.dataset = (all?.find((one) => one.image_count > 0) ?? all?.[0])?.id ?? ''
   }, { immediate: true })
   watch(() => bases.data.value, (all) => {
     if (form.base === '') form.base = all?.find((base) => base.is_default)?.id ?? ''

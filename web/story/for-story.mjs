@@ -20,3 +20,14 @@ export function writeBadLora(folder) {
   writeFileSync(path, Buffer.concat([length, text, Buffer.from(values.buffer)]))
   return path
 }
+
+/** The names that stand in a zip's directory. */
+export function namesInZip(bytes) {
+  const names = []
+  const SIGNATURE = 0x02014b50
+  for (let at = 0; at + 46 <= bytes.length; at += 1) {
+    if (bytes.readUInt32LE(at) !== SIGNATURE) continue
+    names.push(bytes.toString('utf8', at + 46, at + 46 + bytes.readUInt16LE(at + 28)))
+  }
+  return names
+}

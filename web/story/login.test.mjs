@@ -26,7 +26,7 @@ test('the key opens the page that was asked for, another key opens nothing', asy
   await page.getByLabel('Key').fill('open-sesame')
   await page.keyboard.press('Enter')
   await page.getByRole('heading', { name: 'Queue and system' }).waitFor()
-  await page.getByText('No worker runs').waitFor()
+  await page.getByText('No worker is running').waitFor()
   assert.equal(new URL(page.url()).pathname, '/system')
   await context.close()
 })

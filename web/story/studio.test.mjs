@@ -1,11 +1,11 @@
 // The studio as a person meets it: one browser, the real server, the starter model.
 import assert from 'node:assert/strict'
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 
 import { launch, open } from './browser.mjs'
-import { BLUEPRINT, writeBadLora } from './for-story.mjs'
+import { BLUEPRINT, namesInZip, writeBadLora } from './for-story.mjs'
 import { lookAt } from './pages.mjs'
 import { startServer } from './server.mjs'
 
@@ -36,9 +36,9 @@ async function generate(words) {
 test('a prompt becomes a picture while one watches', async () => {
   await page.goto('/')
   await page.getByText('Nothing drawn yet').waitFor()
-  await prompt().fill(PROMPT)
+  await page.getByRole('button', { name: PROMPT }).click()
+  assert.equal(await prompt().inputValue(), PROMPT)
   await page.getByText(/^\d+ of \d+ tokens$/).waitFor()
-  await page.keyboard.press('Control+Enter')
   await page.getByTestId('progress').getByText(/^Step \d+ of 30/).waitFor()
   await page.getByRole('img', { name: PROMPT }).waitFor()
 })
@@ -63,8 +63,58 @@ test('a favourite is found in the gallery by search', async () => {
   assert.match(await tiles().getByRole('button').first().getAttribute('aria-label'), /red apple/)
 })
 
+test('arrow keys go from picture to picture', async () => {
+  const rocket = 'blue rocket, fluent style'
+  const inDetail = (name) => page.getByRole('dialog', { name: 'Picture' }).getByRole('img', { name })
+  await page.getByRole('button', { name: 'Favourites', exact: true }).click()
+  await tiles().nth(1).waitFor()
+  await tiles().getByRole('button', { name: `Finished: ${rocket}` }).click()
+  await inDetail(rocket).waitFor()
+  await page.keyboard.press('ArrowRight')
+  await inDetail(PROMPT).waitFor()
+  await page.keyboard.press('ArrowLeft')
+  await inDetail(rocket).waitFor()
+  await page.keyboard.press('Escape')
+  await goTo('Generate')
+  await page.getByRole('main').getByRole('img', { name: rocket }).waitFor()
+  await page.keyboard.press('ArrowRight')
+  await page.getByRole('main').getByRole('img', { name: PROMPT }).waitFor()
+})
+
+/** How much of the left of two compared pictures is seen, in percent. */
+const seenLeft = async () => {
+  const clip = await page.getByRole('dialog', { name: 'Compare' }).getByRole('img').nth(1).evaluate((image) => image.style.clipPath)
+  return 100 - Number(/inset\(0(?:px)? ([\d.]+)%/.exec(clip)?.[1])
+}
+
+test('two pictures are compared, from Generate and from the gallery', async () => {
+  await page.getByRole('main').getByRole('button', { name: 'More' }).click()
+  await page.getByRole('menuitem', { name: 'Compare with another' }).click()
+  await page.getByText('Choose the picture to compare with').waitFor()
+  await page.getByRole('button', { name: 'Finished: blue rocket, fluent style' }).click()
+  const split = page.getByRole('slider', { name: /left picture/ })
+  await split.focus()
+  assert.equal(await seenLeft(), 50)
+  await page.keyboard.press('End')
+  assert.equal(await seenLeft(), 100)
+  await page.keyboard.press('Escape')
+  await goTo('Gallery')
+  await page.getByRole('button', { name: 'Select', exact: true }).click()
+  for (const name of [PROMPT, 'blue rocket, fluent style']) await page.getByRole('checkbox', { name: `Select: ${name}` }).click()
+  await page.getByRole('button', { name: 'Compare' }).click()
+  assert.equal(await page.getByRole('dialog', { name: 'Compare' }).getByRole('img').count(), 2)
+  await page.keyboard.press('Escape')
+})
+
+test('the chosen pictures are downloaded as one zip', async () => {
+  const download = page.waitForEvent('download')
+  await page.getByRole('region', { name: 'Selection' }).getByRole('button', { name: 'Download' }).click()
+  assert.deepEqual(namesInZip(readFileSync(await (await download).path())).map((name) => name.slice(-4)), ['.png', '.png'])
+  await page.getByRole('button', { name: 'End the selection' }).click()
+})
+
 test('its parameters are used again, seed and all', async () => {
-  await tiles().getByRole('button', { name: /Finished/ }).click()
+  await tiles().getByRole('button', { name: `Finished: ${PROMPT}` }).click()
   const seed = await page.locator('dt:text-is("Seed") + dd').textContent()
   found.picture = new URL(page.url()).pathname
   await page.getByRole('button', { name: 'Open in Generate' }).click()
@@ -120,18 +170,30 @@ test('a caption that was changed stays changed', async () => {
   await page.getByText('24 captions changed').waitFor()
 })
 
-test('a training shows its loss and a sample, and its LoRA draws', async () => {
+test('a training is saved, paused and resumed, and shows its loss and a sample', async () => {
   await page.getByRole('button', { name: 'Train on it' }).click()
-  await page.getByRole('textbox', { name: 'Steps', exact: true }).fill('8')
+  await page.getByRole('textbox', { name: 'Steps', exact: true }).fill('16')
   await page.getByText('Expert settings').click()
-  await page.getByLabel('Sample every (steps)').fill('4')
+  await page.getByLabel('Sample every (steps)').fill('8')
   await page.getByLabel(/^Sample prompts/).fill('bus, TOK style')
   await page.getByRole('button', { name: 'Start training' }).click()
+  const status = page.getByTestId('status')
+  const at = async () => Number(/step (\d+) of 16/.exec(await status.textContent())?.[1])
   await page.getByTestId('loss').waitFor({ timeout: 60_000 })
-  await page.getByTestId('samples').getByText('Step 4').waitFor({ timeout: 60_000 })
-  await page.getByText('Finished · step 8 of 8').waitFor({ timeout: 60_000 })
-  await page.getByRole('img', { name: /^Loss over 8 steps/ }).waitFor()
+  await page.getByRole('button', { name: 'Save now' }).click()
+  await page.getByTestId('checkpoints').getByText(/^Step \d+$/).first().waitFor()
+  await page.getByRole('button', { name: 'Pause' }).click()
+  await status.getByText(/^Paused/).waitFor()
+  const paused = await at()
+  assert.ok(paused > 0 && paused < 16, `paused at step ${paused}`)
+  await page.getByRole('button', { name: 'Resume' }).click()
+  await page.getByTestId('samples').getByText('Step 8').waitFor({ timeout: 60_000 })
+  await page.getByText('Finished · step 16 of 16').waitFor({ timeout: 60_000 })
+  await page.getByRole('img', { name: /^Loss over 16 steps/ }).waitFor()
   found.training = new URL(page.url()).pathname
+})
+
+test('the LoRA of a training draws', async () => {
   await page.getByRole('button', { name: 'Generate with it' }).click()
   await page.getByRole('slider', { name: 'Weight of Blueprint' }).waitFor()
   await page.getByRole('button', { name: 'A random seed each time' }).click()
@@ -154,28 +216,67 @@ test('a LoRA for another model is refused with the reason', async () => {
   await page.getByRole('button', { name: 'Remove for-another-model' }).click()
 })
 
-test('a paused queue survives the death of the server, and so does the page', async () => {
+const queued = () => page.getByTestId('queued')
+
+/** Waits until the page and the server have this order, told by first words. */
+async function settled(expected) {
+  await page.waitForFunction(
+    async (words) => {
+      const isOrder = (prompts) => words.every((word, i) => prompts[i]?.startsWith(word)) && prompts.length === words.length
+      const shown = [...document.querySelectorAll('[data-testid=queued] p:first-child')].map((line) => line.textContent)
+      const jobs = await (await fetch('/api/generate?status=pending')).json()
+      const served = jobs.sort((a, b) => a.queue_position - b.queue_position).map((job) => job.prompt)
+      return isOrder(shown) && isOrder(served)
+    },
+    expected,
+    { polling: 100 },
+  )
+}
+
+test('the order of a paused queue is changed by hand and by keyboard', async () => {
   await goTo('Queue')
   await page.getByRole('button', { name: 'Pause the queue' }).click()
   await page.getByText('The queue is paused.').waitFor()
   await goTo('Generate')
-  for (const words of ['yellow star, noto style', 'green tree, noto style']) {
+  for (const words of ['yellow star, noto style', 'green tree, noto style', 'brown dog, noto style']) {
     await generate(words)
     await page.getByText(words, { exact: true }).first().waitFor()
   }
   await goTo('Queue')
-  const queued = page.getByTestId('queued')
-  await queued.nth(1).waitFor()
-  await queued.nth(1).getByRole('button', { name: 'Run next' }).click()
-  await queued.first().getByText('green tree, noto style').waitFor()
+  await queued().nth(2).waitFor()
+  await settled(['yellow', 'green', 'brown'])
+  const handle = (words) => page.getByRole('button', { name: `Move: ${words}` })
+  const first = await handle('yellow star').boundingBox()
+  await handle('brown dog').hover()
+  await page.mouse.down()
+  await page.mouse.move(first.x + 5, first.y + 5, { steps: 5 })
+  await page.mouse.up()
+  await settled(['brown', 'yellow', 'green'])
+  await handle('brown dog').focus()
+  await page.keyboard.press('ArrowDown')
+  await page.keyboard.press('ArrowDown')
+  await settled(['yellow', 'green', 'brown'])
+  await queued().nth(1).getByRole('button', { name: 'Run next' }).click()
+  await settled(['green', 'yellow', 'brown'])
+})
+
+test('the page goes on by itself when the server dies and comes back', async () => {
+  const lost = page.getByText('The connection to the server is lost.')
+  await page.evaluate(() => (globalThis.isSamePage = true))
   await server.kill()
-  await page.getByText('The connection to the server is lost.').waitFor()
+  await lost.waitFor()
   await server.start()
-  await page.getByText('The connection to the server is lost.').waitFor({ state: 'detached' })
-  assert.equal(await queued.count(), 2)
+  await lost.waitFor({ state: 'detached' })
+  await settled(['green', 'yellow', 'brown'])
   faults.length = 0 // the browser notes each try that failed meanwhile
   await page.getByRole('button', { name: 'Resume the queue' }).click()
-  await page.getByText('Nothing runs and nothing waits').waitFor()
+  await page.getByText('Nothing is running or waiting').waitFor()
+  await goTo('Generate')
+  await generate('orange fish, noto style')
+  await page.getByTestId('progress').getByText(/^Step \d+ of 30/).waitFor()
+  await page.getByRole('img', { name: 'orange fish, noto style' }).waitFor()
+  assert.equal(await page.evaluate(() => globalThis.isSamePage), true)
+  await goTo('Queue')
 })
 
 test('two tabs share one event stream', async () => {
@@ -187,7 +288,7 @@ test('two tabs share one event stream', async () => {
   const before = await count()
   const other = await context.newPage()
   await other.goto('/system')
-  await other.getByText('Nothing runs and nothing waits').waitFor()
+  await other.getByText('Nothing is running or waiting').waitFor()
   await page.getByRole('button', { name: 'Pause the queue' }).click()
   await other.getByText('The queue is paused.').waitFor()
   await page.getByRole('button', { name: 'Resume the queue' }).click()

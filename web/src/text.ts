@@ -48,6 +48,13 @@ const TRAININGS: Record<string, string> = {
   paused: 'Paused',
 }
 
+/** How a model may be kept in memory, by the words of `--offload`. */
+const MEMORY: Record<string, string> = {
+  none: 'as a whole',
+  components: 'part by part',
+  blocks: 'block by block',
+}
+
 const PARTS: Record<string, string> = {
   priors: 'Drawing pictures to keep what the model knows',
   encode: 'Encoding the pictures',
@@ -256,6 +263,24 @@ export const text = {
     noLorasHint: 'Drop a file above, or train one on your own pictures.',
     bases: 'Base models',
     basesHint: 'They draw the pictures.',
+    repo: 'Name of a base model on Hugging Face',
+    repoPlaceholder: 'OWNER/NAME, such as black-forest-labs/FLUX.1-schnell',
+    repoHint: 'The server downloads it from Hugging Face. Models with a licence to accept need HF_TOKEN on the server.',
+    install: 'Install',
+    asking: 'Asking…',
+    installs: 'Installations',
+    installing: (source: string) => `Installing ${source}`,
+    beginning: 'Beginning…',
+    entering: 'Looking into the files…',
+    arrived: (done: string, all: string, file: string) => `${done} of ${all}  ·  ${file}`,
+    stop: (source: string) => `Stop installing ${source}`,
+    memory: (mode: string, size: string) => `${size} ${MEMORY[mode] ?? mode}`,
+    memoryFacts: (needs: string[]) => `Memory: ${needs.join('  ·  ')}`,
+    removeBase: (name: string) => `Remove ${name}`,
+    removeBaseTitle: (name: string) => `Remove “${name}”?`,
+    removeBaseHint: 'It leaves the list of models. Its files stay in the cache of the server, so that installing it again is quick.',
+    removeBaseAction: 'Remove',
+    removed: (name: string) => `“${name}” removed`,
     isDefault: 'Default',
     family: (family: string) => `Family: ${family}`,
     baseFacts: (width: number, height: number, steps: number, guidance: number) =>

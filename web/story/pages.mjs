@@ -37,6 +37,13 @@ const overflow = (page) =>
 const invisible = (page) =>
   page.evaluate(() => [...document.querySelectorAll('main img')].filter((image) => image.clientWidth * image.clientHeight === 0).map((image) => image.src))
 
+/** The page as it is, top to bottom. */
+export async function look(page, name) {
+  mkdirSync(FOLDER, { recursive: true })
+  assert.deepEqual(await gravities(page), [], name)
+  await page.screenshot({ path: join(FOLDER, `${name}.png`), fullPage: true })
+}
+
 /** `pages`: name → address. */
 export async function lookAt(browser, address, pages) {
   mkdirSync(FOLDER, { recursive: true })

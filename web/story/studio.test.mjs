@@ -6,22 +6,25 @@ import { after, before, test } from 'node:test'
 
 import { launch, open } from './browser.mjs'
 import { BLUEPRINT, namesInZip, writeBadLora } from './for-story.mjs'
-import { lookAt } from './pages.mjs'
+import { startHub } from './hub.mjs'
+import { look, lookAt } from './pages.mjs'
 import { startServer } from './server.mjs'
 
 const PROMPT = 'red apple, noto style'
-let server, browser, context, page, faults
+let hub, server, browser, context, page, faults
 /** Addresses that the story comes upon. */
 const found = {}
 
 before(async () => {
-  ;[server, browser] = await Promise.all([startServer(), launch()])
+  hub = await startHub()
+  ;[server, browser] = await Promise.all([startServer({ variables: { HF_ENDPOINT: hub.address } }), launch()])
   ;({ context, page, faults } = await open(browser, server.address))
   page.setDefaultTimeout(20_000)
 })
 after(async () => {
   await browser?.close()
   await server?.stop()
+  hub?.stop()
 })
 
 const goTo = (name) => page.getByRole('navigation').getByRole('link', { name }).click()
@@ -214,6 +217,43 @@ test('a LoRA for another model is refused with the reason', async () => {
   await page.getByTestId('lora').filter({ hasText: 'for-another-model' }).getByRole('button', { name: 'Use it' }).click()
   await page.getByRole('slider', { name: 'Weight of for-another-model' }).waitFor()
   await page.getByRole('button', { name: 'Remove for-another-model' }).click()
+})
+
+test('a base model is installed while one watches, draws, and leaves again', async () => {
+  await goTo('Models')
+  const repo = page.getByLabel('Name of a base model on Hugging Face')
+  const install = async (name) => {
+    await repo.fill(name)
+    await page.getByRole('button', { name: 'Install', exact: true }).click()
+  }
+  await install('owner/nothing')
+  await page.getByText(/`owner\/nothing` cannot be downloaded.* it has no revision `main`/).waitFor()
+  await install('owner/icons')
+  const row = page.getByTestId('install')
+  await row.getByText(/^\d+\.\d MB of 29\.\d MB\s+·\s+transformer/).waitFor()
+  const bar = row.getByRole('progressbar', { name: 'Installing owner/icons' })
+  const percent = Number(await bar.getAttribute('aria-valuenow'))
+  assert.ok(percent > 10 && percent < 90, `${percent}`)
+  await page.reload()
+  await bar.waitFor()
+  await look(page, 'models-installing')
+  await row.getByRole('button', { name: 'Stop installing owner/icons' }).click()
+  await row.waitFor({ state: 'detached' })
+  await install('owner/icons')
+  await bar.waitFor()
+  hub.release()
+  const card = page.getByTestId('base').filter({ hasText: 'owner/icons' })
+  await card.getByText(/^Memory: \d+ MB as a whole/).waitFor()
+  await row.waitFor({ state: 'detached' })
+  await look(page, 'models-installed')
+  await card.getByRole('button', { name: 'Use it' }).click()
+  await generate('orange fish, noto style')
+  await page.getByRole('img', { name: 'orange fish, noto style' }).waitFor()
+  await goTo('Models')
+  await card.getByRole('button', { name: 'Remove owner/icons' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click()
+  await card.waitFor({ state: 'detached' })
+  await page.getByText('“owner/icons” removed').waitFor()
 })
 
 const queued = () => page.getByTestId('queued')

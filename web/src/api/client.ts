@@ -9,6 +9,7 @@ export type Generation = Schemas['GenerationView']
 export type GenerateBody = Schemas['GenerateBody']
 export type Lora = Schemas['ModelView']
 export type BaseModel = Schemas['BaseModelView']
+export type Install = Schemas['InstallView']
 export type Progress = Schemas['ProgressNumbers']
 
 /** What the server refused, in its own words. */

@@ -4,7 +4,8 @@ import { text } from '@/text'
 
 import { Refusal } from './client'
 
-const sentence = (words: string) => words.charAt(0).toUpperCase() + words.slice(1)
+/** The server's own words begin in lower case. */
+export const sentence = (words: string) => words.charAt(0).toUpperCase() + words.slice(1)
 
 export function explain(error: unknown): string {
   if (error instanceof Refusal) return sentence(error.message)

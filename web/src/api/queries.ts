@@ -2,7 +2,7 @@
 
 import { QueryClient, type InfiniteData } from '@tanstack/vue-query'
 
-import { answer, ask, client, nextCursor, Refusal, type Generation } from './client'
+import { answer, ask, client, nextCursor, Refusal, type Generation, type Install } from './client'
 import { matches, type GalleryFilter } from './filter'
 
 const PAGE = 100
@@ -29,6 +29,7 @@ export const keys = {
   log: (id: string) => ['log', id] as const,
   loras: ['models', 'loras'] as const,
   bases: ['models', 'bases'] as const,
+  installs: ['models', 'installs'] as const,
   queue: ['queue'] as const,
   system: ['system'] as const,
 }
@@ -135,5 +136,15 @@ export function dropJobs(ids: string[], cache = queryClient): void {
   cache.setQueriesData<Gallery>({ queryKey: ['generations', 'gallery'] }, (gallery) => {
     const pages = gallery?.pages.map((page) => ({ ...page, jobs: page.jobs.filter(stays) }))
     return gallery && pages && { ...gallery, pages }
+  })
+}
+
+/** Puts the newest state of an installation into its list; what has ended well or was stopped leaves it. */
+export function keepInstall(install: Install, cache = queryClient): void {
+  const stays = install.status === 'installing' || install.status === 'failed'
+  cache.setQueryData<Install[]>(keys.installs, (list) => {
+    const known = list?.some((other) => other.id === install.id)
+    if (!list || !stays) return list?.filter((other) => other.id !== install.id)
+    return known ? list.map((other) => (other.id === install.id ? install : other)) : [...list, install]
   })
 }

@@ -1,7 +1,7 @@
 import { createPinia, setActivePinia } from 'pinia'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 
-import type { Generation } from '@/api/client'
+import type { Generation, Install } from '@/api/client'
 import { job } from '@/api/for-tests'
 import { keys, queryClient } from '@/api/queries'
 import { trainingKeys } from '@/api/trainings'
@@ -67,6 +67,20 @@ it('knows a training from a picture', async () => {
   expect(useLive().trainings.get('t')?.current_loss).toBe(0.5)
   expect(queryClient.getQueryData(trainingKeys.list)).toHaveLength(1)
   expect(asked).not.toContain('/api/generate/t')
+})
+
+it('shows how far an installation is without asking, and drops it when it has ended', () => {
+  const install = { id: 'icons', source: 'owner/icons', status: 'installing', file: 'a', bytes: 1, total_bytes: 4, error: null }
+  const shown = () => queryClient.getQueryData<Install[]>(keys.installs)
+  queryClient.setQueryData(keys.installs, [])
+  hear('', 'install', install)
+  hear('', 'install', { ...install, bytes: 3 })
+  expect(shown()).toEqual([{ ...install, bytes: 3 }])
+  hear('', 'install', { ...install, status: 'failed', error: { code: 'x', message: 'y', field: null } })
+  expect(shown()).toHaveLength(1)
+  hear('', 'install', { ...install, status: 'completed' })
+  expect(shown()).toEqual([])
+  expect(asked).toEqual([])
 })
 
 it('asks for everything again after a loss, and tells of it only when it lasts', async () => {

@@ -3,8 +3,8 @@
 import { defineStore } from 'pinia'
 import { reactive, ref } from 'vue'
 
-import type { Progress } from '@/api/client'
-import { dropJobs, fetchJob, isKnown, keepJob, keys, queryClient } from '@/api/queries'
+import type { Install, Progress } from '@/api/client'
+import { dropJobs, fetchJob, isKnown, keepInstall, keepJob, keys, queryClient } from '@/api/queries'
 import { isTraining, trainingKeys, type TrainingProgress } from '@/api/trainings'
 
 import { connect } from './connect'
@@ -71,6 +71,10 @@ export const useLive = defineStore('live', () => {
   }
 
   function hear({ job_id, event, details }: ServerEvent): void {
+    if (event === 'install') {
+      keepInstall(details as unknown as Install)
+      return
+    }
     if (job_id === '') {
       void queryClient.invalidateQueries({ queryKey: [event] })
       if (event === 'queue') void queryClient.invalidateQueries({ queryKey: keys.active })

@@ -6,6 +6,7 @@ mod order; // which pictures make up which batch
 mod intake; // pictures that are handed in, looked at once
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ impl Dataset {
     /// # Errors
     /// When no picture is left, or a caption lacks `trigger`.
     pub fn open(folder: &Path, trigger: Option<&str>) -> Result<Self> {
-        let entries = fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+        let entries = fs::read_dir(folder).map_err(|error| no_folder(folder, error))?;
         let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
         paths.sort();
         let mut dataset = Self::default();
@@ -100,6 +101,20 @@ impl Dataset {
     }
 }
 
+/// What to do about a folder that cannot be listed.
+fn no_folder(folder: &Path, error: std::io::Error) -> Error {
+    let wrong = match error.kind() {
+        ErrorKind::NotFound => "does not exist",
+        ErrorKind::NotADirectory => "is no folder",
+        _ => return Error::io(folder, error),
+    };
+    let pictures = PICTURES.join(", .");
+    let message = format!(
+        "{wrong}; name a folder of pictures (.{pictures}), each with a caption in a .txt of the same name"
+    );
+    Error::unusable(folder, message)
+}
+
 fn is_picture(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     path.is_file() && extension.is_some_and(|e| PICTURES.contains(&e.as_str()))
@@ -112,7 +127,7 @@ fn read(path: &Path, trigger: Option<&str>) -> Result<CaptionedPicture, String> 
     let text = path.with_extension("txt");
     let caption = match fs::read_to_string(&text) {
         Ok(caption) => caption.split_whitespace().collect::<Vec<_>>().join(" "),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             trigger.map(str::to_owned).ok_or("has no caption (a .txt of its name)")?
         }
         Err(e) => return Err(format!("has a caption that cannot be read: {e}")),

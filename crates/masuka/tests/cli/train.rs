@@ -120,7 +120,8 @@ fn what_cannot_be_trained_is_refused_before_anything_is_written() {
     check(&["train", "photos", "--resolution", "70"], 2, "resolution 70 is not a multiple of 16");
     check(&["train", "photos", "--rank", "5000"], 2, "rank 5000 is not within 1 and 1024");
     check(&["train", "photos", "--trigger", "XYZ"], 1, "without the trigger word `XYZ`");
-    check(&["train", "nowhere"], 1, "nowhere");
+    check(&["train", "nowhere"], 1, "`nowhere` does not exist; name a folder of pictures (.png");
+    check(&["train", "photos/0.png"], 1, "`photos/0.png` is no folder; name a folder of pictures");
     std::fs::create_dir(desk.path("empty")).expect("a folder");
     check(&["train", "empty"], 1, "holds no picture");
     assert_eq!(desk.names(), ["empty", "photos"]);

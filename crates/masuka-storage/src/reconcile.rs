@@ -12,16 +12,25 @@ use crate::error::{Error, Result};
 
 /// What is younger may belong to a row that is being written.
 const SETTLED_AFTER_MS: i64 = 60 * 60 * 1000;
-/// The folders that are compared; those of trainings come and go with their sessions.
-const FOLDERS: [&str; 4] = ["generated", "models", "datasets", "probe"];
+/// The folders that are compared.
+const FOLDERS: [&str; 5] = ["generated", "training", "models", "datasets", "probe"];
+/// Those of jobs: what an unfinished job writes is its own however young it is.
+const OF_JOBS: [&str; 2] = ["generated", "training"];
 /// Every key that a row refers to, with the sha256 where it is recorded.
 const REFERRED: &str = "SELECT blob_key, sha256 FROM outputs \
     UNION ALL SELECT thumbnail_key, NULL FROM outputs WHERE thumbnail_key IS NOT NULL \
     UNION ALL SELECT blob_key, sha256 FROM lora_models \
     UNION ALL SELECT blob_key, NULL FROM dataset_images \
-    UNION ALL SELECT thumbnail_key, NULL FROM dataset_images";
-/// Who may have files that no row names: jobs that have not published theirs yet, and LoRA with their samples.
-const OWNERS: &str = "SELECT id FROM jobs WHERE status IN ('queued', 'running') UNION ALL SELECT id FROM lora_models";
+    UNION ALL SELECT thumbnail_key, NULL FROM dataset_images \
+    UNION ALL SELECT c.blob_key, NULL FROM training_checkpoints c JOIN training_sessions t ON t.id = c.session_id \
+    WHERE t.deleted_at_ms IS NULL \
+    UNION ALL SELECT s.blob_key, NULL FROM training_samples s JOIN training_sessions t ON t.id = s.session_id \
+    WHERE t.deleted_at_ms IS NULL";
+/// Who may have files that no row names: jobs that have not published theirs yet, LoRA with their samples, and deleted
+/// trainings that are still to be erased.
+const OWNERS: &str = "SELECT id FROM jobs WHERE status IN ('queued', 'running') \
+    UNION ALL SELECT id FROM lora_models \
+    UNION ALL SELECT id FROM training_sessions WHERE deleted_at_ms IS NOT NULL";
 
 /// What does not agree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,8 +67,8 @@ impl Storage {
         let is_orphan = |blob: &StoredBlob| {
             let mut parts = blob.key.as_str().split('/');
             let (folder, owner) = (parts.next(), parts.next().unwrap_or_default());
-            let is_settled =
-                folder == Some("generated") || blob.modified_ms < now_ms - SETTLED_AFTER_MS;
+            let is_settled = folder.is_some_and(|folder| OF_JOBS.contains(&folder))
+                || blob.modified_ms < now_ms - SETTLED_AFTER_MS;
             is_settled && !owners.contains(owner) && !referred.contains_key(&blob.key)
         };
         let there: BTreeSet<_> = stored.iter().map(|blob| &blob.key).collect();

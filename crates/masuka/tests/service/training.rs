@@ -8,6 +8,7 @@ use crate::datasets::{blueprint, new_dataset, upload};
 use crate::http::Request;
 use crate::streams::read;
 use crate::support::{TestApp, signal, small};
+use crate::trouble::doctor;
 
 /// A dataset of four captioned pictures; its id.
 fn dataset(app: &TestApp) -> String {
@@ -313,4 +314,31 @@ fn what_cannot_be_trained_is_refused_before_anything_is_queued() {
     assert_eq!(app.get("/api/queue").expect(200)["pending"], 1, "what is paused does not wait");
     app.post(&format!("{path}/cancel"), &json!({})).expect(200);
     assert_eq!(app.get(&path).expect(200)["status"], "cancelled");
+}
+
+#[test]
+fn the_doctor_looks_into_the_files_of_trainings() {
+    let app = TestApp::start();
+    let wishes =
+        json!({ "save_every": 2, "sample_every": 4, "sample_prompts": ["bus, TOK style"] });
+    let path = train(&app, &dataset(&app), wishes);
+    wait_for(&app, &path, "completed");
+    let (found, is_well) = doctor(&app, &["--read-all"]);
+    assert!(is_well, "{found}");
+    let id = path.rsplit('/').next().unwrap();
+    let folder = app.data(&format!("files/training/{id}"));
+    let epoch = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(epoch.join("left.png"), "nobody's").unwrap();
+    std::fs::remove_file(epoch.join("sample-00000004-1.png")).unwrap();
+    let (found, is_well) = doctor(&app, &["--remove-orphans"]);
+    assert!(!is_well);
+    let key = |name: &str| {
+        let number = epoch.file_name().unwrap().to_string_lossy();
+        format!("training/{id}/{number}/{name}")
+    };
+    assert_eq!(found["missing"], json!([key("sample-00000004-1.png")]));
+    assert_eq!(found["orphans"], json!([{ "key": key("left.png"), "bytes": 8 }]));
+    assert_eq!(app.delete(&path).status, 204);
+    let (found, _) = doctor(&app, &[]);
+    assert_eq!((&found["missing"], &found["orphans"]), (&json!([]), &json!([])));
 }

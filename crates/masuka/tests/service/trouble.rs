@@ -185,7 +185,7 @@ fn forged_and_expired_addresses_open_nothing() {
 }
 
 /// What `masuka doctor --storage` says about the data of a server, and whether all is well.
-fn doctor(app: &TestApp, flags: &[&str]) -> (Value, bool) {
+pub fn doctor(app: &TestApp, flags: &[&str]) -> (Value, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_masuka"));
     command
         .args(["doctor", "--storage", "--json"])

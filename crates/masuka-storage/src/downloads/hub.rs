@@ -284,12 +284,13 @@ impl Hub {
             Some(401 | 403) => format!(
                 "; HF_TOKEN is not accepted for this model: accept its licence at {page} with the token's account"
             ),
-            Some(404) => {
-                format!("; `{}` has no revision `{}`, or it is private", model.repo, model.revision)
-            }
-            _ => String::new(),
+            Some(404) => format!(
+                "; the hub does not know it, it has no revision `{}`, or it is private",
+                model.revision
+            ),
+            _ => return Error::Download { url, status, reason },
         };
-        Error::Download { url, status, reason: reason + &remedy }
+        Error::Download { url: model.to_string(), status, reason: reason + &remedy }
     }
 }
 

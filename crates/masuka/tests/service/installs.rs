@@ -133,7 +133,7 @@ fn what_the_hub_refuses_is_told_with_the_remedy() {
         assert_eq!(app.get(INSTALL).expect(200), json!([]), "it has not begun");
     };
     check(Manner::Gated(401), 422, "download_failed", "set HF_TOKEN");
-    check(Manner::Refuses(404), 422, "download_failed", "`owner/icons` has no revision `main`");
+    check(Manner::Refuses(404), 422, "download_failed", "`owner/icons` cannot be downloaded");
     check(Manner::Huge, 507, "disk_full", "make room");
 }
 

@@ -1,6 +1,7 @@
 //! `masuka models`: base models are installed from a hub or from this machine, listed, and taken off the list.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +17,8 @@ use crate::interrupt::Interrupt;
 use crate::service::{registry, settings};
 use crate::starter;
 
+/// How soon Ctrl-C is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const BAR: &str = "{wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left\n{msg}";
 
 /// Does what `args` ask.
@@ -70,12 +73,22 @@ async fn fetch(model: &HubModel, environment: &Environment) -> anyhow::Result<st
         }
         !interrupt.is_asked()
     };
-    let fetched = hub.install(model, &mut show).await;
+    let fetched = tokio::select! {
+        fetched = hub.install(model, &mut show) => fetched,
+        // A hub that sends nothing is not waited for.
+        () = asked(&interrupt) => Err(masuka_storage::Error::Stopped),
+    };
     bar.finish_and_clear();
     match fetched {
         Err(masuka_storage::Error::Stopped) => Err(masuka_diffusion::Error::Cancelled)
             .context("what has arrived is kept; the same command goes on from there"),
         fetched => Ok(fetched?),
+    }
+}
+
+async fn asked(interrupt: &Interrupt) {
+    while !interrupt.is_asked() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -37,11 +37,11 @@ const overflow = (page) =>
 const invisible = (page) =>
   page.evaluate(() => [...document.querySelectorAll('main img')].filter((image) => image.clientWidth * image.clientHeight === 0).map((image) => image.src))
 
-/** The page as it is, top to bottom. */
+/** The page as it is, in the middle of a story. */
 export async function look(page, name) {
   mkdirSync(FOLDER, { recursive: true })
   assert.deepEqual(await gravities(page), [], name)
-  await page.screenshot({ path: join(FOLDER, `${name}.png`), fullPage: true })
+  await page.screenshot({ path: join(FOLDER, `${name}.png`) })
 }
 
 /** `pages`: name → address. */

@@ -1,6 +1,6 @@
 // The studio as a person meets it: one browser, the real server, the starter model.
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 
@@ -216,7 +216,21 @@ test('a LoRA for another model is refused with the reason', async () => {
   await row.getByText(/2 tensors in effect, 0 without effect, 1 unknown/).waitFor()
   await page.getByTestId('lora').filter({ hasText: 'for-another-model' }).getByRole('button', { name: 'Use it' }).click()
   await page.getByRole('slider', { name: 'Weight of for-another-model' }).waitFor()
+})
+
+test('a job that fails says why, and its log tells the way there', async () => {
+  const { id } = (await (await fetch(`${server.address}/api/models`)).json()).find((lora) => lora.name === 'for-another-model')
+  rmSync(join(server.folder, 'files/models', id), { recursive: true })
+  await generate('a job without its LoRA')
+  await page.getByText('This picture failed').waitFor()
   await page.getByRole('button', { name: 'Remove for-another-model' }).click()
+  await goTo('Queue')
+  const row = page.getByTestId('failed')
+  await row.getByText('a job without its LoRA').waitFor()
+  await row.getByRole('button', { name: 'Log' }).click()
+  await row.getByText('processing', { exact: true }).waitFor()
+  await row.getByRole('button', { name: 'Delete' }).click()
+  await page.getByText('No job has failed').waitFor()
 })
 
 test('a base model is installed while one watches, draws, and leaves again', async () => {

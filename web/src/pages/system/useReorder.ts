@@ -11,6 +11,8 @@ export function useReorder<T extends Row>(rows: Ref<T[]>, place: (wanted: T[]) =
   /** The order in hand, while a row is dragged. */
   const held = ref<string[] | null>(null)
   const dragged = ref<string | null>(null)
+  /** What was moved by keyboard last, and where it stands. */
+  const placed = ref<{ row: T; place: number } | null>(null)
 
   const inHand = (all: T[]): T[] => {
     const ids = held.value
@@ -57,9 +59,10 @@ export function useReorder<T extends Row>(rows: Ref<T[]>, place: (wanted: T[]) =
     const to = from + by
     if (from < 0 || to < 0 || to >= rows.value.length) return
     place(moved(rows.value, from, to))
+    placed.value = { row, place: to + 1 }
     await nextTick()
     document.querySelector<HTMLElement>(`[data-row="${row.id}"] [data-handle]`)?.focus()
   }
 
-  return { inHand, dragged, take, nudge }
+  return { inHand, dragged, placed, take, nudge }
 }

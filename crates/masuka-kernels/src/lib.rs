@@ -8,6 +8,7 @@
 pub mod level; // which instructions this processor has, and proofs of it
 pub mod threads; // the one pool
 pub mod aligned; // buffers on cache lines and huge pages; scratch that keeps its pages
+pub mod memory; // how the allocator treats large blocks
 pub mod rows; // matrices as the caller holds them
 mod vector; // vectors of f32 as a trait that each level implements
 mod panels; // packing of the right side of a product

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    masuka_kernels::memory::keep_freed_pages();
     let cli = cli::Cli::parse();
     exit::code(commands::run(&cli.command))
 }

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    masuka_kernels::memory::keep_freed_pages();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [row, variant, output] = arguments.as_slice() else {
         return Err("usage: bench ROW VARIANT OUTPUT".into());

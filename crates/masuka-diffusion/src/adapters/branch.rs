@@ -1,10 +1,13 @@
 //! An update beside its layer, computing.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::delta::{Delta, Matrix};
 use super::update::LoraUpdate;
 use crate::error::Result;
+use crate::ops::PackedLora;
 use crate::ops::differentiable::LoraTensors;
 
 /// One low-rank update: y += scale · (x · Aᵀ) · Bᵀ.
@@ -31,6 +34,8 @@ pub(super) enum Gain {
 #[derive(Debug, Clone)]
 pub struct Branch {
     delta: Option<Delta>,
+    /// A delta of low rank, where nothing else comes with it and the processor computes; instead of `delta`.
+    packed: Option<Arc<PackedLora>>,
     bias: Option<Tensor>,
     gain: Option<Gain>,
     /// Of the delta: alpha / rank.
@@ -42,17 +47,17 @@ pub struct Branch {
 impl From<LoraBranch> for Branch {
     fn from(LoraBranch { down, up, scale }: LoraBranch) -> Self {
         let delta = Some(Delta::Plain(Matrix::Product { up, down }));
-        Self { delta, bias: None, gain: None, scale, weight: 1.0 }
+        Self { delta, packed: None, bias: None, gain: None, scale, weight: 1.0 }
     }
 }
 
 impl Branch {
-    /// The branch of `update` with weight 1.
+    /// The branch of `update` with weight 1. That of a linear layer is packed where that is of use.
     pub(super) fn new(
         update: &LoraUpdate,
         gain: Option<Gain>,
-        dtype: DType,
-        device: &Device,
+        is_linear: bool,
+        (dtype, device): (DType, &Device),
     ) -> Result<Self> {
         let place = |tensor: &Tensor| Ok(tensor.to_device(device)?.to_dtype(dtype)?);
         let gain = match gain {
@@ -63,13 +68,21 @@ impl Branch {
             Some(Gain::Columns(gain)) => Some(Gain::Columns(place(&gain)?)),
             None => None,
         };
-        Ok(Self {
-            delta: update.delta.as_ref().map(|delta| delta.map(&place)).transpose()?,
-            bias: update.bias.as_ref().map(place).transpose()?,
-            gain,
-            scale: update.scale(),
-            weight: 1.0,
-        })
+        let delta = update.delta.as_ref().map(|delta| delta.map(&place)).transpose()?;
+        let bias = update.bias.as_ref().map(place).transpose()?;
+        let packed = match (&delta, &bias, &gain) {
+            (Some(Delta::Plain(Matrix::Product { up, down })), None, None) if is_linear => {
+                PackedLora::pack(up, down)?.map(Arc::new)
+            }
+            _ => None,
+        };
+        let delta = delta.filter(|_| packed.is_none());
+        Ok(Self { delta, packed, bias, gain, scale: update.scale(), weight: 1.0 })
+    }
+
+    /// What the layer's kernel adds in its own pass, and by which factor; none if that is not all.
+    pub(crate) fn packed(&self) -> Option<(&PackedLora, f32)> {
+        Some((self.packed.as_deref()?, (self.weight * self.scale) as f32))
     }
 
     /// The same with the user's weight.
@@ -138,6 +151,9 @@ impl Branch {
 
     /// The delta's part, scaled.
     fn low_rank(&self, x: &Tensor, scale: f64) -> Result<Option<Tensor>> {
+        if let Some(packed) = &self.packed {
+            return Ok(Some(packed.forward(x, scale)?));
+        }
         let Some(delta) = &self.delta else { return Ok(None) };
         Ok(Some(match delta {
             // The hidden side is the smaller one.

@@ -135,15 +135,16 @@ impl LoraAdapter {
         let here =
             self.updates.iter().filter(|((t, layer), _)| *t == target && slots.contains_key(layer));
         let make = |((_, layer), update): (&(Target, String), &LoraUpdate)| {
+            let (is_linear, place) = (slots[layer].is_linear(), (host.dtype, host.device));
             if update.replaces {
                 let update = update.relative_to(&host.base.layer(target, layer)?)?;
-                return Ok((layer.clone(), Branch::new(&update, None, host.dtype, host.device)?));
+                return Ok((layer.clone(), Branch::new(&update, None, is_linear, place)?));
             }
             let gain = match &update.magnitude {
                 Some(_) => dora::gain(update, &host.base.layer(target, layer)?)?,
                 None => None,
             };
-            Ok((layer.clone(), Branch::new(update, gain, host.dtype, host.device)?))
+            Ok((layer.clone(), Branch::new(update, gain, is_linear, place)?))
         };
         let branches = Arc::new(here.map(make).collect::<Result<Branches>>()?);
         kept.insert(target, (id, branches.clone()));

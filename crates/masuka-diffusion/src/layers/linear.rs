@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use crate::adapters::{AdapterSlot, Branch};
 use crate::error::{Error, Result};
-use crate::ops::{FrozenWeight, differentiable};
+use crate::ops::{self, Columns, FrozenWeight, Gate, PackedLora, Then, differentiable};
 use crate::weights::{LinearWeight, Weights};
 
 /// Whether a layer has a bias in its checkpoint.
@@ -17,6 +17,9 @@ pub enum Bias {
     /// `weight` alone.
     No,
 }
+
+const GELU: Then<'_> =
+    Then { loras: &[], bias: None, activation: Some(ops::Activation::GeluTanh), gated: None };
 
 /// y = x · Wᵀ + b + Σ LoRA.
 pub struct Linear {
@@ -63,27 +66,85 @@ impl Linear {
         self.forward_as(x, DType::F32)
     }
 
-    fn forward_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
-        let branches = self.adapters.branches();
-        if x.track_op() || branches.iter().any(Branch::is_trained) {
-            return self.forward_trained(x, &branches, dtype);
-        }
-        let y = self.base(x, dtype)?;
-        if branches.is_empty() {
-            return Ok(y);
-        }
-        let x = x.to_dtype(self.dtype)?;
-        self.adapters.add_to(y, &x, &|x| self.base(x, self.dtype))
+    /// GELU (tanh) of the layer's output, in the dtype of x.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_then(x, &GELU, x.dtype())
     }
 
-    /// The layer without its adapters.
-    fn base(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+    /// As [`forward_gelu`](Self::forward_gelu), to the next columns of a wider tensor.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn gelu_into(&self, x: &Tensor, to: &mut Columns) -> Result<()> {
+        let branches = self.adapters.branches();
+        match (&self.weight, self.in_one_pass(x, &branches)) {
+            (LinearWeight::Frozen(FrozenWeight::Packed(weight)), Some(loras)) => {
+                let then = Then { loras: &loras, bias: self.bias.as_ref(), ..GELU };
+                weight.forward_into(x, &then, to)
+            }
+            _ => to.put(&self.forward_gelu(x)?),
+        }
+    }
+
+    /// residual + gate · the layer's output, in f32, for x (b, l, in), gate (b, out) and residual (b, l, out).
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_gated(&self, x: &Tensor, gate: Gate<'_>) -> Result<Tensor> {
+        self.forward_then(x, &Then { gated: Some(gate), ..Then::default() }, DType::F32)
+    }
+
+    /// Whether gradients of the layer's output may be asked for.
+    pub fn is_trained(&self) -> bool {
+        self.adapters.branches().iter().any(Branch::is_trained)
+    }
+
+    /// The branches, if the product and they can be one pass.
+    fn in_one_pass<'a>(
+        &self,
+        x: &Tensor,
+        branches: &'a [Branch],
+    ) -> Option<Vec<(&'a PackedLora, f32)>> {
+        if x.track_op() || !(branches.is_empty() || x.dtype() == self.dtype) {
+            return None;
+        }
+        branches.iter().map(Branch::packed).collect()
+    }
+
+    fn forward_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        self.forward_then(x, &Then::default(), dtype)
+    }
+
+    fn forward_then(&self, x: &Tensor, then: &Then<'_>, dtype: DType) -> Result<Tensor> {
+        let branches = self.adapters.branches();
+        let is_tracked = then.gated.is_some_and(|gated| gated.residual.track_op());
+        if let Some(loras) = self.in_one_pass(x, &branches)
+            && !is_tracked
+        {
+            return self.base(x, &Then { loras: &loras, ..*then }, dtype);
+        }
+        let y = if x.track_op() || branches.iter().any(Branch::is_trained) {
+            self.forward_trained(x, &branches, dtype)?
+        } else {
+            let y = self.base(x, &Then::default(), dtype)?;
+            let x = x.to_dtype(self.dtype)?;
+            self.adapters.add_to(y, &x, &|x| self.base(x, &Then::default(), self.dtype))?
+        };
+        then.apply(y)
+    }
+
+    /// The layer without its adapters, and what follows.
+    fn base(&self, x: &Tensor, then: &Then<'_>, dtype: DType) -> Result<Tensor> {
+        let then = Then { bias: self.bias.as_ref(), ..*then };
         match &self.weight {
-            LinearWeight::Frozen(weight) => weight.forward(x, self.bias.as_ref(), dtype),
+            LinearWeight::Frozen(weight) => weight.forward(x, &then, dtype),
             LinearWeight::Quantized(blocks) => {
                 // Expanded for the length of one product: exact, and one layer's weights at a time.
                 let weight = blocks.dequantize(x.device())?.to_dtype(self.dtype)?;
-                FrozenWeight::new(weight)?.forward(x, self.bias.as_ref(), dtype)
+                FrozenWeight::new(weight)?.forward(x, &then, dtype)
             }
         }
     }

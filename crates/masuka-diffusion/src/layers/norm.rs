@@ -77,8 +77,16 @@ impl RmsNorm {
         self.forward_as(x, DType::F32)
     }
 
+    /// The weight (d) with what adapters add to it.
+    ///
+    /// # Errors
+    /// When an adapter's part has another shape.
+    pub fn adapted_weight(&self) -> Result<Tensor> {
+        self.adapters.norm_weight(&self.weight)
+    }
+
     fn forward_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
-        ops::rms_norm(x, &self.adapters.norm_weight(&self.weight)?, self.eps, dtype)
+        ops::rms_norm(x, &self.adapted_weight()?, self.eps, dtype)
     }
 }
 

@@ -13,10 +13,7 @@ use crate::error::Result;
 /// # Errors
 /// When the device fails.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    if any_tracked(&[x]) {
-        return differentiable::gelu_tanh(x);
-    }
-    activate(x, Activation::GeluTanh, Tensor::gelu)
+    activate(x, Activation::GeluTanh)
 }
 
 /// GELU by the error function (`gelu`).
@@ -24,7 +21,7 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    activate(x, Activation::GeluErf, Tensor::gelu_erf)
+    activate(x, Activation::GeluErf)
 }
 
 /// x · sigmoid(1.702 x), CLIP's GELU.
@@ -32,7 +29,7 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    activate(x, Activation::QuickGelu, |x| x * candle_nn::ops::sigmoid(&(x * 1.702)?)?)
+    activate(x, Activation::QuickGelu)
 }
 
 /// x · sigmoid(x), also called swish.
@@ -40,7 +37,7 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    activate(x, Activation::Silu, Tensor::silu)
+    activate(x, Activation::Silu)
 }
 
 /// x + gate · y for x and y (b, l, d) and gate (b, d).
@@ -63,15 +60,21 @@ pub fn gated_add(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
 }
 
 /// By the processor's kernel, else by candle in f32.
-fn activate(
-    x: &Tensor,
-    activation: Activation,
-    candle: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
-) -> Result<Tensor> {
+pub(super) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if activation == Activation::GeluTanh && any_tracked(&[x]) {
+        return differentiable::gelu_tanh(x);
+    }
     if let Some(y) = slices::run_for(x, Activate { x, activation }) {
         return y;
     }
-    Ok(candle(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?)
+    let x32 = x.to_dtype(DType::F32)?;
+    let y = match activation {
+        Activation::GeluTanh => x32.gelu()?,
+        Activation::GeluErf => x32.gelu_erf()?,
+        Activation::QuickGelu => (&x32 * candle_nn::ops::sigmoid(&(&x32 * 1.702)?)?)?,
+        Activation::Silu => x32.silu()?,
+    };
+    Ok(y.to_dtype(x.dtype())?)
 }
 
 struct Activate<'a> {

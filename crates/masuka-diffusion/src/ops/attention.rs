@@ -1,11 +1,12 @@
 //! Scaled dot-product attention. Queries are taken in chunks, so that scores never fill an L×L buffer.
 
 use candle_core::{DType, Tensor, WithDType};
-use masuka_kernels::Number;
+use half::bf16;
 use masuka_kernels::attention::{self as kernel, AttentionShape, Qkv, ScoreBias, Scoring, View};
 
+use super::columns::{Columns, Held};
 use super::differentiable::{self, any_tracked};
-use super::slices::{self, Kernel, new_tensor, with_slice, with_strides};
+use super::slices::{self, with_slice, with_strides};
 use crate::error::{Error, Result};
 
 /// Scores held at once, in elements: 64 MiB of f32.
@@ -28,8 +29,12 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, how: &Attention<'_>) -> Res
     if any_tracked(&[q, k, v]) {
         return differentiable::attention(q, k, v, how);
     }
-    if let Some(y) = slices::run_for(q, Flash { q, k, v, how }) {
-        return y;
+    if slices::is_for_kernels(q) {
+        let (b, h, l_q, d) = q.dims4()?;
+        let mut merged = Columns::new(&[b, l_q], h * d, q.dtype());
+        attention_into(q, k, v, how, &mut merged)?;
+        // It lies in memory as (b, l, h, d), so that merging its heads copies nothing.
+        return Ok(merged.finish()?.reshape((b, l_q, h, d))?.transpose(1, 2)?);
     }
     let (b, h, l_q, d) = q.dims4()?;
     let (l_k, dtype) = (k.dim(2)?, q.dtype());
@@ -53,6 +58,24 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, how: &Attention<'_>) -> Res
     Ok(Tensor::cat(&chunks, 2)?.to_dtype(dtype)?)
 }
 
+/// As [`attention`] with merged heads (b, l_q, h · d), to the next columns of a wider tensor.
+///
+/// # Errors
+/// When the shapes disagree.
+pub fn attention_into(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    how: &Attention<'_>,
+    to: &mut Columns,
+) -> Result<()> {
+    let flash = Flash { q, k, v, how };
+    match to.dtype() {
+        DType::BF16 => flash.run::<bf16>(to),
+        _ => flash.run::<f32>(to),
+    }
+}
+
 struct Flash<'a> {
     q: &'a Tensor,
     k: &'a Tensor,
@@ -60,11 +83,8 @@ struct Flash<'a> {
     how: &'a Attention<'a>,
 }
 
-impl Kernel for Flash<'_> {
-    type Output = Tensor;
-
-    /// The result lies in memory as (b, l, h, d), so that merging its heads copies nothing.
-    fn run<T: Number + WithDType>(self) -> Result<Tensor> {
+impl Flash<'_> {
+    fn run<T: Held>(self, to: &mut Columns) -> Result<()> {
         let (b, h, l_q, d) = self.q.dims4()?;
         let shape = AttentionShape { b, h, l_q, l_k: self.k.dim(2)?, d };
         let others = [b, h, shape.l_k, d];
@@ -73,27 +93,25 @@ impl Kernel for Flash<'_> {
             let message = format!("keys {k:?} and values {v:?} for {:?}", self.q.dims());
             return Err(Error::Tensor(candle_core::Error::Msg(message)));
         }
-        let (k, v) = (self.k.to_dtype(T::DTYPE)?, self.v.to_dtype(T::DTYPE)?);
-        let y = self.with_bias(shape, |bias| {
+        let width = to.width();
+        let strides = kernel::Strides { b: l_q * width, h: d, l: width };
+        let y = to.next::<T>(h * d)?;
+        let [q, k, v] = [self.q, self.k, self.v].map(|x| x.to_dtype(T::DTYPE));
+        let (q, k, v) = (q?, k?, v?);
+        self.with_bias(shape, |bias| {
             let scale = self.how.scale.unwrap_or(1.0 / (d as f64).sqrt()) as f32;
             let scoring = Scoring { scale, bias, causal: false };
-            with_view::<T, _>(self.q, |q| {
+            with_view::<T, _>(&q, |q| {
                 with_view(&k, |k| {
                     with_view(&v, |v| {
-                        new_tensor((b, l_q, h, d), |y: &mut [T]| {
-                            let strides = kernel::Strides::blhd(h, l_q, d);
-                            kernel::attention(shape, &Qkv { q, k, v }, &scoring, y, strides);
-                            Ok(())
-                        })
+                        kernel::attention(shape, &Qkv { q, k, v }, &scoring, y, strides);
+                        Ok(())
                     })
                 })
             })
-        })?;
-        Ok(y.transpose(1, 2)?) // (b, h, l_q, d)
+        })
     }
-}
 
-impl Flash<'_> {
     fn with_bias<R>(
         &self,
         shape: AttentionShape,

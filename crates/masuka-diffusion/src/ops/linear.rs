@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use super::PackedWeight;
+use super::{PackedWeight, Then};
 use crate::error::Result;
 
 /// x (…, in) · weightᵀ (out, in) + bias (out) as (…, out), summed in f32.
@@ -52,16 +52,17 @@ impl FrozenWeight {
         })
     }
 
-    /// x (…, in) · weightᵀ + bias (out) as (…, out) of `dtype`.
+    /// x (…, in) · weightᵀ and what follows, as (…, out) of `dtype`. Low-rank updates are for packed weights alone.
     ///
     /// # Errors
     /// When the shapes disagree.
-    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, then: &Then<'_>, dtype: DType) -> Result<Tensor> {
         match self {
             Self::Dense(weight) => {
-                Ok(linear(&x.to_dtype(weight.dtype())?, weight, bias)?.to_dtype(dtype)?)
+                let y = linear(&x.to_dtype(weight.dtype())?, weight, then.bias)?.to_dtype(dtype)?;
+                Then { bias: None, ..*then }.apply(y)
             }
-            Self::Packed(weight) => weight.forward(x, bias, dtype),
+            Self::Packed(weight) => weight.forward(x, then, dtype),
         }
     }
 

@@ -5,9 +5,11 @@
 
 mod activation; // GELU, SiLU, gated residuals
 mod attention; // scaled dot-product attention without an L×L buffer
+mod columns; // a tensor that several operations write side by side
 mod conv2d; // convolution and nearest upsampling on (b, c, y, x)
 mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b
+mod lora; // low-rank updates packed for the processor's kernels
 mod packed; // weights packed for the processor's kernels
 mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
@@ -15,12 +17,16 @@ mod pictures; // where the pixels of a picture lie, and reading and writing its 
 mod slices; // tensors on the processor as slices
 pub(crate) mod differentiable; // the same with gradients, where an input is trained
 
+pub use masuka_kernels::elementwise::Activation;
+
 pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
-pub use attention::{Attention, attention};
+pub use attention::{Attention, attention, attention_into};
+pub use columns::Columns;
 pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
 pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
 pub use linear::{FrozenWeight, linear};
+pub use lora::PackedLora;
 pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
-pub use packed::{PackedWeight, Packing};
+pub use packed::{Gate, PackedWeight, Packing, Then};
 pub use pictures::{add_pixels, from_tokens, rows_of, to_tokens, write_rows, zero_picture};
-pub use rope::rope;
+pub use rope::{HeadsPart, norm_rope, rope};

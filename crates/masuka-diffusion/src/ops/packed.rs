@@ -4,10 +4,14 @@ use std::fmt;
 
 use candle_core::{DType, Tensor, WithDType};
 use half::{bf16, f16};
-use masuka_kernels::linear::{Epilogue, PackedLinear, WeightRows, grad_input, linear};
+use masuka_kernels::elementwise::Activation;
+use masuka_kernels::linear::{Epilogue, Gated, PackedLinear, WeightRows, grad_input, linear};
 use masuka_kernels::linear_int8::{PackedInt8, linear_int8};
 use masuka_kernels::{Number, Rows, RowsMut};
 
+use super::activation::{activate, gated_add};
+use super::columns::{Columns, Held};
+use super::lora::{Meets, PackedLora};
 use super::slices::{self, new_tensor, with_slice};
 use crate::error::{Error, Result};
 
@@ -19,6 +23,54 @@ pub enum PackedWeight {
     Bf16(PackedLinear<bf16>),
     /// In int8 with a scale for each output; what it meets is rounded to int8 row by row.
     Int8(PackedInt8),
+}
+
+/// What follows a product, in this order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Then<'a> {
+    /// Low-rank updates with their scales, for rows in the dtype of their A.
+    pub loras: &'a [(&'a PackedLora, f32)],
+    /// (out)
+    pub bias: Option<&'a Tensor>,
+    /// The activation.
+    pub activation: Option<Activation>,
+    /// Gate and residual.
+    pub gated: Option<Gate<'a>>,
+}
+
+/// residual + gate · y
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// (b, out)
+    pub gate: &'a Tensor,
+    /// (b, l, out)
+    pub residual: &'a Tensor,
+}
+
+impl<'a> Then<'a> {
+    /// A bias alone.
+    pub fn bias(bias: Option<&'a Tensor>) -> Self {
+        Self { bias, ..Self::default() }
+    }
+
+    /// All but the low-rank updates, to a product `y` (b, l, out) in passes of their own, as gradients and other devices need it.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn apply(&self, y: Tensor) -> Result<Tensor> {
+        let y = match self.bias {
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+            None => y,
+        };
+        let y = match self.activation {
+            Some(activation) => activate(&y, activation)?,
+            None => y,
+        };
+        match self.gated {
+            Some(Gate { gate, residual }) => gated_add(residual, gate, &y),
+            None => Ok(y),
+        }
+    }
 }
 
 /// The numbers of a packed weight.
@@ -73,22 +125,53 @@ impl PackedWeight {
         })
     }
 
-    /// x (…, in) · weightᵀ + bias (out) as (…, out) of `dtype`. An x in f32 meets a weight in bf16 with 16 of its 24
-    /// bits: it is taken as the sum of two rows in bf16.
+    /// x (…, in) · weightᵀ and what follows, as (…, out) of `dtype`. An x in f32 meets a weight in bf16 with 16 of its
+    /// 24 bits: it is taken as the sum of two rows in bf16.
     ///
     /// # Errors
     /// When the shapes disagree.
-    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
-        let bias = bias.map(slices::to_f32).transpose()?;
-        let bias = bias.as_deref();
-        match self {
-            Self::F32(weight) => Ok(forward::<f32, f32>(weight, x, bias)?.to_dtype(dtype)?),
-            Self::Int8(weight) => forward_int8(weight, x, bias, dtype),
-            Self::Bf16(weight) if x.dtype() == DType::F32 => {
-                Ok(forward_in_halves(weight, x, bias)?.to_dtype(dtype)?)
+    pub fn forward(&self, x: &Tensor, then: &Then<'_>, dtype: DType) -> Result<Tensor> {
+        let (in_features, out_features) = self.widths();
+        let mut shape = x.dims().to_vec();
+        if shape.pop() != Some(in_features) {
+            return Err(other_width(x, in_features));
+        }
+        let mut columns = Columns::new(&shape, out_features, dtype);
+        self.forward_into(x, then, &mut columns)?;
+        Ok(columns.finish()?.to_dtype(dtype)?)
+    }
+
+    /// As [`forward`](Self::forward), to the next columns of a wider tensor, in its dtype.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_into(&self, x: &Tensor, then: &Then<'_>, to: &mut Columns) -> Result<()> {
+        match (self, x.dtype(), to.dtype()) {
+            (Self::F32(weight), _, DType::BF16) => run::<f32, bf16>(weight, x, then, to),
+            (Self::F32(weight), _, _) => run::<f32, f32>(weight, x, then, to),
+            (Self::Int8(weight), DType::BF16, DType::BF16) => {
+                run::<bf16, bf16>(weight, x, then, to)
             }
-            Self::Bf16(weight) if dtype == DType::F32 => forward::<bf16, f32>(weight, x, bias),
-            Self::Bf16(weight) => Ok(forward::<bf16, bf16>(weight, x, bias)?.to_dtype(dtype)?),
+            (Self::Int8(weight), DType::BF16, _) => run::<bf16, f32>(weight, x, then, to),
+            (Self::Int8(weight), _, DType::BF16) => run::<f32, bf16>(weight, x, then, to),
+            (Self::Int8(weight), _, _) => run::<f32, f32>(weight, x, then, to),
+            (Self::Bf16(weight), DType::F32, _) => {
+                let bias = then.bias.map(slices::to_f32).transpose()?;
+                debug_assert!(then.loras.is_empty(), "a LoRA that meets bf16 has no halves");
+                let y = forward_in_halves(weight, x, bias.as_deref())?;
+                to.put(&Then { bias: None, ..*then }.apply(y)?)
+            }
+            (Self::Bf16(weight), _, DType::BF16) => run::<bf16, bf16>(weight, x, then, to),
+            (Self::Bf16(weight), _, _) => run::<bf16, f32>(weight, x, then, to),
+        }
+    }
+
+    /// Numbers of a row of x and of y.
+    fn widths(&self) -> (usize, usize) {
+        match self {
+            Self::F32(weight) => (weight.in_features(), weight.out_features()),
+            Self::Bf16(weight) => (weight.in_features(), weight.out_features()),
+            Self::Int8(weight) => (weight.in_features(), weight.out_features()),
         }
     }
 
@@ -126,41 +209,73 @@ fn pack<S: WithDType, T: Number>(
     with_slice(weight, |numbers| Ok(PackedLinear::pack(rows(numbers), out_features, in_features)))
 }
 
-fn forward<T: Number + WithDType, Y: Number + WithDType>(
-    weight: &PackedLinear<T>,
+/// A weight that meets rows of `T`.
+trait Multiplier<T: Number> {
+    /// (in, out)
+    fn widths(&self) -> (usize, usize);
+    fn multiply<Y: Number>(&self, x: Rows<'_, T>, then: &Epilogue<'_, T, Y>, y: RowsMut<'_, Y>);
+}
+
+impl<T: Number> Multiplier<T> for PackedLinear<T> {
+    fn widths(&self) -> (usize, usize) {
+        (self.in_features(), self.out_features())
+    }
+
+    fn multiply<Y: Number>(&self, x: Rows<'_, T>, then: &Epilogue<'_, T, Y>, y: RowsMut<'_, Y>) {
+        linear(x, self, then, y);
+    }
+}
+
+impl<T: Number> Multiplier<T> for PackedInt8 {
+    fn widths(&self) -> (usize, usize) {
+        (self.in_features(), self.out_features())
+    }
+
+    fn multiply<Y: Number>(&self, x: Rows<'_, T>, then: &Epilogue<'_, T, Y>, y: RowsMut<'_, Y>) {
+        linear_int8(x, self, then, y);
+    }
+}
+
+/// Multiplies rows of `T` and writes `Y`, with what follows in the same pass.
+fn run<T: Meets, Y: Held>(
+    weight: &impl Multiplier<T>,
     x: &Tensor,
-    bias: Option<&[f32]>,
-) -> Result<Tensor> {
-    let epilogue = Epilogue { bias, ..Epilogue::default() };
-    by_rows(x, weight.in_features(), weight.out_features(), |x: Rows<'_, T>, y: RowsMut<'_, Y>| {
-        linear(x, weight, &epilogue, y);
+    then: &Then<'_>,
+    to: &mut Columns,
+) -> Result<()> {
+    let (in_features, out_features) = weight.widths();
+    if x.dims().last() != Some(&in_features) {
+        return Err(other_width(x, in_features));
+    }
+    let bias = then.bias.map(slices::to_f32).transpose()?;
+    let loras = then.loras.iter().map(|(lora, scale)| lora.scaled::<T>(*scale));
+    let Some(loras) = loras.collect::<Option<Vec<_>>>() else {
+        let message = format!("a LoRA does not meet rows of {:?}", T::DTYPE);
+        return Err(candle_core::Error::Msg(message).into());
+    };
+    let epilogue: Epilogue<'_, T, Y> =
+        Epilogue { lora: &loras, bias: bias.as_deref(), activation: then.activation, gated: None };
+    with_slice(&x.to_dtype(T::DTYPE)?, |x| {
+        let x = Rows::new(x, in_features);
+        let y = to.next_rows::<Y>(out_features)?;
+        let Some(Gate { gate, residual }) = then.gated else {
+            weight.multiply(x, &epilogue, y);
+            return Ok(());
+        };
+        with_slice(&gate.to_dtype(Y::DTYPE)?, |gate| {
+            with_slice(&residual.to_dtype(Y::DTYPE)?, |residual| {
+                let gate = Rows::new(gate, out_features);
+                let gated = Some(Gated { gate, residual: Rows::new(residual, out_features) });
+                weight.multiply(x, &Epilogue { gated, ..epilogue }, y);
+                Ok(())
+            })
+        })
     })
 }
 
-fn forward_int8(
-    weight: &PackedInt8,
-    x: &Tensor,
-    bias: Option<&[f32]>,
-    dtype: DType,
-) -> Result<Tensor> {
-    let y = match (x.dtype(), dtype) {
-        (DType::BF16, DType::BF16) => rows_by_int8::<bf16, bf16>(weight, x, bias),
-        (DType::BF16, _) => rows_by_int8::<bf16, f32>(weight, x, bias),
-        (_, DType::BF16) => rows_by_int8::<f32, bf16>(weight, x, bias),
-        (_, _) => rows_by_int8::<f32, f32>(weight, x, bias),
-    }?;
-    Ok(y.to_dtype(dtype)?)
-}
-
-fn rows_by_int8<T: Number + WithDType, Y: Number + WithDType>(
-    weight: &PackedInt8,
-    x: &Tensor,
-    bias: Option<&[f32]>,
-) -> Result<Tensor> {
-    let epilogue: Epilogue<'_, T, Y> = Epilogue { bias, ..Epilogue::default() };
-    by_rows(x, weight.in_features(), weight.out_features(), |x, y| {
-        linear_int8(x, weight, &epilogue, y);
-    })
+fn other_width(x: &Tensor, columns: usize) -> Error {
+    let message = format!("rows of {columns} numbers are wanted, not {:?}", x.dims());
+    Error::Tensor(candle_core::Error::Msg(message))
 }
 
 /// x = high + low, each in bf16 and multiplied side by side, so that the weight is read once.
@@ -206,8 +321,7 @@ fn by_rows<T: Number + WithDType, Y: Number + WithDType>(
 ) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     if shape.pop() != Some(columns) {
-        let message = format!("rows of {columns} numbers are wanted, not {:?}", x.dims());
-        return Err(candle_core::Error::Msg(message).into());
+        return Err(other_width(x, columns));
     }
     shape.push(new_columns);
     with_slice(&x.to_dtype(T::DTYPE)?, |x| {
@@ -249,7 +363,7 @@ mod tests {
         let dense = FrozenWeight::Dense(weight.clone());
 
         let expected = linear(&x.contiguous().unwrap(), &weight, Some(&bias)).unwrap();
-        let found = packed.forward(&x, Some(&bias), dtype).unwrap();
+        let found = packed.forward(&x, &Then::bias(Some(&bias)), dtype).unwrap();
         assert_eq!((found.dims(), found.dtype()), (&[2, 5, out_features][..], dtype));
         assert!(distance(&found, &expected) < bound, "{dtype:?}");
 
@@ -272,7 +386,7 @@ mod tests {
         let f32 = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
         let expected = linear(&x, &f32(&weight), Some(&f32(&bias))).unwrap();
         let packed = FrozenWeight::new(weight).unwrap();
-        let found = packed.forward(&x, Some(&bias), DType::F32).unwrap();
+        let found = packed.forward(&x, &Then::bias(Some(&bias)), DType::F32).unwrap();
         // 33 products of normal numbers, each off by at most 2⁻¹⁷ of itself.
         assert!(distance(&found, &expected) < 1e-3, "{}", distance(&found, &expected));
     }
@@ -285,7 +399,8 @@ mod tests {
         let packed = PackedWeight::int8(&weight).unwrap();
         for given in [DType::F32, DType::BF16] {
             for wanted in [DType::F32, DType::BF16] {
-                let found = packed.forward(&x.to_dtype(given).unwrap(), Some(&bias), wanted);
+                let found =
+                    packed.forward(&x.to_dtype(given).unwrap(), &Then::bias(Some(&bias)), wanted);
                 let found = found.unwrap();
                 assert_eq!((found.dims(), found.dtype()), (&[2, 5, 70][..], wanted));
                 // 33 products of numbers up to about 4, each off by at most a 50th.
@@ -297,10 +412,45 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_is_the_same_in_one_pass_as_in_many() {
+        let (out_features, in_features) = WIDTHS;
+        let (bias, gate) = (random(&[70], DType::F32), random(&[2, 70], DType::F32));
+        let residual = random(&[2, 5, 70], DType::F32);
+        let (up, down) = (random(&[70, 4], DType::F32), random(&[4, 33], DType::F32));
+        for dtype in [DType::F32, DType::BF16] {
+            let weight = random(&[out_features, in_features], dtype);
+            let x = random(&[2, 5, in_features], dtype);
+            let lora = PackedLora::pack(&up, &down.to_dtype(dtype).unwrap()).unwrap().unwrap();
+            let packings = [PackedWeight::pack(&weight).unwrap().unwrap(), {
+                PackedWeight::int8(&weight.to_dtype(DType::F32).unwrap()).unwrap()
+            }];
+            for packed in packings {
+                let activation = Some(Activation::GeluTanh);
+                let gated = Some(Gate { gate: &gate, residual: &residual });
+                let loras = [(&lora, 0.5)];
+                let then = Then { loras: &loras, bias: Some(&bias), activation, gated };
+                let found = packed.forward(&x, &then, DType::F32).unwrap();
+
+                let product = packed.forward(&x, &Then::default(), DType::F32).unwrap();
+                let update = lora.forward(&x.reshape(((), in_features)).unwrap(), 0.5).unwrap();
+                let update = update.to_dtype(DType::F32).unwrap().reshape((2, 5, 70)).unwrap();
+                let then = Then { loras: &[], ..then };
+                let expected = then.apply((product + update).unwrap()).unwrap();
+                // The update alone was rounded to the dtype of x: numbers up to about 40, stretched by gates up to 4.
+                let bound = if dtype == DType::F32 { 1e-3 } else { 1.0 };
+                let distance = distance(&found, &expected);
+                assert!(distance < bound, "{packed:?} for {dtype:?}: {distance}");
+            }
+        }
+    }
+
+    #[test]
     fn rows_of_another_width_are_refused() {
         let weight = FrozenWeight::new(random(&[4, 3], DType::F32)).unwrap();
-        let error =
-            weight.forward(&random(&[2, 4], DType::F32), None, DType::F32).unwrap_err().to_string();
+        let error = weight
+            .forward(&random(&[2, 4], DType::F32), &Then::default(), DType::F32)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("rows of 3 numbers are wanted"), "{error}");
     }
 }

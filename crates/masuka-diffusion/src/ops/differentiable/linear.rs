@@ -4,7 +4,7 @@ use candle_core::{D, DType, Tensor};
 
 use super::graph::{link1, link3};
 use crate::error::Result;
-use crate::ops::FrozenWeight;
+use crate::ops::{FrozenWeight, Then};
 
 /// A low-rank side branch, A (rank, in) and B (out, rank).
 pub(crate) struct LoraTensors<'a> {
@@ -24,7 +24,7 @@ pub(crate) fn linear(
     lora: Option<LoraTensors<'_>>,
     dtype: DType,
 ) -> Result<Tensor> {
-    let base = weight.forward(&x.detach(), bias, dtype)?;
+    let base = weight.forward(&x.detach(), &Then::bias(bias), dtype)?;
     let (weight, x_dtype) = (weight.clone(), x.dtype());
     let through_weight = move |grad: &Tensor| Ok(weight.backward(grad)?.to_dtype(x_dtype)?);
     let Some(LoraTensors { down, up, scale }) = lora else {

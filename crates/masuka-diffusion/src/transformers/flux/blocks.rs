@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use super::{FluxConfig, LAYER_NORM_EPS, RotaryTables};
 use crate::error::Result;
 use crate::layers::{Bias, Block, Linear, RmsNorm};
-use crate::ops::{self, Attention};
+use crate::ops::{self, Attention, Columns, Gate, HeadsPart};
 use crate::weights::Weights;
 
 const QK_NORM_EPS: f64 = 1e-6;
@@ -76,14 +76,10 @@ impl DoubleStreamBlock {
         let img_mod = Modulation::chunks(&self.img.modulation, vec)?;
         let txt_mod = Modulation::chunks(&self.txt.modulation, vec)?;
 
-        let [img_q, img_k, img_v] =
-            self.img.qkv.forward(&img_mod[0].modulate(img, self.img.dtype)?)?;
-        let [txt_q, txt_k, txt_v] =
-            self.txt.qkv.forward(&txt_mod[0].modulate(txt, self.txt.dtype)?)?;
-        let q = Tensor::cat(&[txt_q, img_q], 2)?; // (b, h, l_txt + l_img, d_head)
-        let k = Tensor::cat(&[txt_k, img_k], 2)?;
-        let v = Tensor::cat(&[txt_v, img_v], 2)?;
-        let attended = attend(&q, &k, &v, pe)?; // (b, l_txt + l_img, d)
+        let img_qkv = self.img.qkv.forward(&img_mod[0].modulate(img, self.img.dtype)?)?;
+        let txt_qkv = self.txt.qkv.forward(&txt_mod[0].modulate(txt, self.txt.dtype)?)?;
+        let heads = Heads::joined(vec![txt_qkv, img_qkv], pe)?;
+        let attended = heads.attend()?; // (b, l_txt + l_img, d)
 
         let l_txt = txt.dim(1)?;
         let txt_attended = attended.narrow(1, 0, l_txt)?.contiguous()?;
@@ -110,10 +106,9 @@ impl Stream {
 
     /// Adds the attention's and the MLP's result to the stream.
     fn finish(&self, x: &Tensor, attended: &Tensor, modulation: &[Modulation]) -> Result<Tensor> {
-        let x = modulation[0].gate_into(x, &self.proj.forward_f32(attended)?)?;
-        let hidden = self.mlp_in.forward(&modulation[1].modulate(&x, self.dtype)?)?;
-        let out = self.mlp_out.forward_f32(&ops::gelu_tanh(&hidden)?)?;
-        modulation[1].gate_into(&x, &out)
+        let x = self.proj.forward_gated(attended, modulation[0].gate_into(x))?;
+        let hidden = self.mlp_in.forward_gelu(&modulation[1].modulate(&x, self.dtype)?)?;
+        self.mlp_out.forward_gated(&hidden, modulation[1].gate_into(&x))
     }
 }
 
@@ -152,15 +147,27 @@ impl SingleStreamBlock {
     ) -> Result<Tensor> {
         let modulation = Modulation::chunks(&self.modulation, vec)?.remove(0);
         let normed = modulation.modulate(tokens, self.dtype)?;
-        let [q, k, v] = self.qkv.forward(&normed)?;
-        let attended = attend(&q, &k, &v, pe)?; // (b, l, d)
-        let hidden = ops::gelu_tanh(&self.proj_mlp.forward(&normed)?)?; // (b, l, 4d)
-        let out = self.proj_out.forward_f32(&Tensor::cat(&[attended, hidden], 2)?)?;
-        modulation.gate_into(tokens, &out)
+        let heads = Heads::joined(vec![self.qkv.forward(&normed)?], pe)?;
+        let mixed = self.attended_and_hidden(&heads, &normed)?; // (b, l, d + 4d)
+        self.proj_out.forward_gated(&mixed, modulation.gate_into(tokens))
+    }
+
+    /// What `proj_out` reads: the attention's result beside the MLP's.
+    fn attended_and_hidden(&self, heads: &Heads, normed: &Tensor) -> Result<Tensor> {
+        let is_trained = normed.track_op() || heads.is_tracked() || self.proj_mlp.is_trained();
+        if is_trained || !normed.device().is_cpu() {
+            let parts = [heads.attend()?, self.proj_mlp.forward_gelu(normed)?];
+            return Ok(Tensor::cat(&parts, 2)?);
+        }
+        let (b, l, d) = normed.dims3()?;
+        let mut mixed = Columns::new(&[b, l], (1 + MLP_RATIO) * d, normed.dtype());
+        heads.attend_into(&mut mixed)?;
+        self.proj_mlp.gelu_into(normed, &mut mixed)?;
+        mixed.finish()
     }
 }
 
-/// Queries, keys and values with RMS-normalised queries and keys.
+/// Queries, keys and values, and the norms of queries and keys.
 struct QkvProjection {
     heads: usize,
     q: Linear,
@@ -191,25 +198,70 @@ impl QkvProjection {
         })
     }
 
-    /// x (b, l, d) as q, k, v of (b, h, l, d_head).
-    fn forward(&self, x: &Tensor) -> Result<[Tensor; 3]> {
+    /// x (b, l, d) as queries, keys and values.
+    fn forward(&self, x: &Tensor) -> Result<Qkv> {
         let (b, l, d) = x.dims3()?;
         let heads =
             |x: Tensor| Ok::<_, crate::Error>(x.reshape((b, l, self.heads, d / self.heads))?);
-        let q = self.norm_q.forward(&heads(self.q.forward(x)?)?)?.transpose(1, 2)?; // (b, h, l, d_head)
-        let k = self.norm_k.forward(&heads(self.k.forward(x)?)?)?.transpose(1, 2)?;
-        let v = heads(self.v.forward(x)?)?.transpose(1, 2)?;
-        Ok([q, k, v])
+        let part = |linear: &Linear, norm: &RmsNorm| {
+            Ok::<_, crate::Error>(HeadsPart {
+                x: heads(linear.forward(x)?)?,
+                weight: norm.adapted_weight()?,
+            })
+        };
+        Ok(Qkv {
+            q: part(&self.q, &self.norm_q)?,
+            k: part(&self.k, &self.norm_k)?,
+            v: heads(self.v.forward(x)?)?,
+        })
     }
 }
 
-/// Attention with rotated queries and keys (b, h, l, d_head), heads merged: (b, l, d).
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, pe: &RotaryTables) -> Result<Tensor> {
-    let (b, h, l, d_head) = q.dims4()?;
-    let q = ops::rope(q, &pe.cos, &pe.sin)?;
-    let k = ops::rope(k, &pe.cos, &pe.sin)?;
-    let attended = ops::attention(&q, &k, v, &Attention::default())?; // (b, h, l, d_head)
-    Ok(attended.transpose(1, 2)?.reshape((b, l, h * d_head))?) // (b, l, d)
+/// What one stream brings to attention.
+struct Qkv {
+    q: HeadsPart,
+    k: HeadsPart,
+    v: Tensor, // (b, l, h, d_head)
+}
+
+/// Queries, keys and values (b, h, l, d_head), normalised, rotated and ready.
+struct Heads {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+}
+
+impl Heads {
+    /// Those of all streams, one after another.
+    fn joined(streams: Vec<Qkv>, pe: &RotaryTables) -> Result<Self> {
+        let (mut queries, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for Qkv { q, k, v } in streams {
+            queries.push(q);
+            keys.push(k);
+            values.push(v);
+        }
+        Ok(Self {
+            q: ops::norm_rope(&queries, QK_NORM_EPS, &pe.cos, &pe.sin)?,
+            k: ops::norm_rope(&keys, QK_NORM_EPS, &pe.cos, &pe.sin)?,
+            v: Tensor::cat(&values, 1)?.transpose(1, 2)?,
+        })
+    }
+
+    fn is_tracked(&self) -> bool {
+        [&self.q, &self.k, &self.v].iter().any(|x| x.track_op())
+    }
+
+    /// Attention with merged heads, (b, l, d).
+    fn attend(&self) -> Result<Tensor> {
+        let (b, h, l, d_head) = self.q.dims4()?;
+        let attended = ops::attention(&self.q, &self.k, &self.v, &Attention::default())?;
+        Ok(attended.transpose(1, 2)?.reshape((b, l, h * d_head))?) // (b, l, d)
+    }
+
+    /// As [`attend`](Self::attend), to the next columns of a wider tensor.
+    fn attend_into(&self, to: &mut Columns) -> Result<()> {
+        ops::attention_into(&self.q, &self.k, &self.v, &Attention::default(), to)
+    }
 }
 
 /// Shift, scale and gate (b, d) of one half of a block.
@@ -236,8 +288,8 @@ impl Modulation {
         ops::modulated_layer_norm(x, &self.scale, &self.shift, LAYER_NORM_EPS, dtype)
     }
 
-    /// x + gate · y.
-    fn gate_into(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        ops::gated_add(x, &self.gate, y)
+    /// x + gate · what is to come.
+    fn gate_into<'a>(&'a self, x: &'a Tensor) -> Gate<'a> {
+        Gate { gate: &self.gate, residual: x }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use masuka_storage::base_models;
 use masuka_storage::downloads::{Found, Installing};
@@ -137,33 +137,42 @@ pub(crate) async fn run(begun: Begun, unwanted: Unwanted, origin: Origin) {
 
 async fn install(begun: &Begun, origin: Origin) -> ApiResult<()> {
     let app = &begun.app;
-    let (path, name) = match origin {
-        Origin::Hub { found, name } => (fetch(begun, &found).await?, Some(name)),
-        Origin::Here(path) => (path, None),
+    let (path, name, field) = match origin {
+        Origin::Hub { found, name } => (fetch(begun, &found).await?, Some(name), "repo"),
+        Origin::Here(path) => (path, None, "path"),
     };
     let (here, id) = (app.clone(), begun.id.clone());
     let examined =
         tokio::task::spawn_blocking(move || here.desk.examine_base_model(&path, name, &id)).await;
     let new = examined
-        .map_err(|_| ApiError::invalid("repo", "this model makes the reader panic"))?
-        .map_err(|message| ApiError::invalid("repo", message))?;
+        .map_err(|_| ApiError::invalid(field, "this model makes the reader panic"))?
+        .map_err(|message| ApiError::invalid(field, message))?;
     Ok(base_models::enter(app.storage.database(), &new).await?)
 }
 
 async fn fetch(begun: &Begun, found: &Found) -> ApiResult<PathBuf> {
-    let mut told_at: Option<Instant> = None;
-    let mut file = String::new();
     let mut told = |progress: &Installing| {
-        let is_news = told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) || file != progress.file;
-        if is_news {
-            told_at = Some(Instant::now());
-            file.clone_from(&progress.file);
-            begun.advance(progress);
-        }
+        begun.advance(progress);
         true
     };
-    let fetched = begun.app.options.hub.fetch(found, &mut told).await;
-    fetched.map_err(|error| ApiError::from(error).at("repo"))
+    let fetching = begun.app.options.hub.fetch(found, &mut told);
+    tokio::pin!(fetching);
+    let mut ticks = tokio::time::interval(TELL_EVERY);
+    let mut told_bytes = None;
+    loop {
+        tokio::select! {
+            fetched = &mut fetching => {
+                return fetched.map_err(|error| ApiError::from(error).at("repo"));
+            }
+            _ = ticks.tick() => {
+                let view = begun.view().filter(|view| told_bytes != Some(view.bytes));
+                if let Some(view) = view {
+                    told_bytes = Some(view.bytes);
+                    tell(&begun.app, &view);
+                }
+            }
+        }
+    }
 }
 
 impl Begun {
@@ -179,13 +188,12 @@ impl Begun {
 
     fn advance(&self, progress: &Installing) {
         let Installing { file, bytes, total } = progress;
-        let changed = self.change(|view| {
-            view.file = Some(file.clone());
+        self.change(|view| {
+            if view.file.as_ref() != Some(file) {
+                view.file = Some(file.clone());
+            }
             (view.bytes, view.total_bytes) = (*bytes, *total);
         });
-        if let Some(view) = changed {
-            tell(&self.app, &view);
-        }
     }
 
     fn fail(&self, error: ApiError) {

@@ -23,6 +23,7 @@ pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention, attention_into};
 pub use columns::Columns;
 pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
+pub use differentiable::seed;
 pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
 pub use linear::{FrozenWeight, linear};
 pub use lora::PackedLora;

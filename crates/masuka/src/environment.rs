@@ -4,6 +4,22 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// Tells candle to share out no sums and to make matrix products with as many threads as there are, unless the user said
+/// otherwise. Its helpers spin while they wait and take the processor from the kernels' own (a step of training on the
+/// starter takes twice as long), and without a number it reads `/proc/cpuinfo` for every product.
+///
+/// # Safety
+/// The process must have no other thread yet.
+pub unsafe fn keep_candle_quiet() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    for (name, value) in [("CANDLE_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", threads.as_str())] {
+        if env::var_os(name).is_none() {
+            // SAFETY: the caller's promise.
+            unsafe { env::set_var(name, value) };
+        }
+    }
+}
+
 /// What the environment says, as it says it; values are checked where they are used.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {

@@ -18,6 +18,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // SAFETY: the process has no other thread yet.
+    unsafe { environment::keep_candle_quiet() };
     masuka_kernels::memory::keep_freed_pages();
     let cli = cli::Cli::parse();
     exit::code(commands::run(&cli.command))

@@ -5,15 +5,12 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use masuka_diffusion::conditioning::Conditioning;
+use masuka_diffusion::ops;
 use masuka_diffusion::transformers::flux::{FluxTransformer, Prepared, Tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainedAdapter;
 use crate::error::Result;
-
-/// Trainers of guidance-distilled models ask for the undistilled velocity: `train_dreambooth_lora_flux.py` and
-/// ai-toolkit alike.
-const GUIDANCE: f32 = 1.0;
 
 /// What of the forward pass is kept for the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +107,8 @@ pub struct Learner<'a> {
     pub adapter: &'a TrainedAdapter,
     /// What is kept between the way there and the way back.
     pub keep: Keep,
+    /// What a guidance-distilled model is told of guidance.
+    pub guidance: f32,
 }
 
 impl Learner<'_> {
@@ -167,7 +166,7 @@ impl Learner<'_> {
     }
 
     fn prepare(&self, batch: &Batch) -> Result<Prepared> {
-        Ok(self.transformer.prepare(&batch.conditioning, batch.grid, &[GUIDANCE])?)
+        Ok(self.transformer.prepare(&batch.conditioning, batch.grid, &[self.guidance])?)
     }
 
     fn start(&self, batch: &Batch, prepared: &Prepared) -> Result<(Tokens, Tensor)> {
@@ -228,11 +227,10 @@ fn losses(velocity: &Tensor, batch: &Batch) -> Result<Tensor> {
 
 /// The gradients of everything below `output`, whose own are `grads`.
 fn pull_back(output: &Tokens, grads: &[Option<Tensor>]) -> Result<GradStore> {
-    // Σ output · grad has the gradient `grad` with respect to `output`.
     let mut sum = Tensor::zeros((), DType::F32, device(output))?;
     for (tensor, grad) in parts(output).into_iter().zip(grads) {
         if let Some(grad) = grad {
-            sum = (sum + (tensor * grad)?.to_dtype(DType::F32)?.sum_all()?)?;
+            sum = (sum + ops::seed(tensor, grad)?)?;
         }
     }
     Ok(sum.backward()?)

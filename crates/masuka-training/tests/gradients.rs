@@ -25,7 +25,7 @@ fn largest_error(
     let sigmas = io["sigmas"].to_vec1().expect("sigmas");
     let batch = batch(&io, io["noise"].clone(), sigmas);
     let mut gradients = Gradients::zeros(&adapter).expect("zeros");
-    let learner = Learner { transformer: &model, adapter: &adapter, keep };
+    let learner = Learner { transformer: &model, adapter: &adapter, keep, guidance: 1.0 };
     let losses = learner.learn(&batch, 1.0, &mut gradients, &|| true).expect("gradients");
     let mean = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64;
     let expected = f64::from(io["loss"].to_vec1::<f32>().expect("the loss")[0]);
@@ -83,7 +83,8 @@ fn accumulated_gradients_add_up() {
     adapter.attach();
     let sigmas: Vec<f32> = io["sigmas"].to_vec1().expect("sigmas");
     let whole = batch(&io, io["noise"].clone(), sigmas.clone());
-    let learner = Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs };
+    let learner =
+        Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs, guidance: 1.0 };
     let mut at_once = Gradients::zeros(&adapter).expect("zeros");
     learner.learn(&whole, 1.0, &mut at_once, &|| true).expect("gradients");
     let mut in_turn = Gradients::zeros(&adapter).expect("zeros");
@@ -120,7 +121,8 @@ fn pieces_on_several_threads_add_up_to_the_whole_and_to_the_same_bits() {
     five.conditioning.txt = thrice(&two.conditioning.txt);
     five.conditioning.pooled = thrice(&two.conditioning.pooled);
     five.sigmas = vec![0.1, 0.3, 0.5, 0.7, 0.9];
-    let learner = Learner { transformer: &model, adapter: &adapter, keep: Keep::Everything };
+    let learner =
+        Learner { transformer: &model, adapter: &adapter, keep: Keep::Everything, guidance: 1.0 };
     let mut whole = Gradients::zeros(&adapter).expect("zeros");
     let losses = learner.learn(&five, 1.0, &mut whole, &|| true).expect("gradients");
     let in_pieces = |count: usize| {
@@ -148,7 +150,8 @@ fn learning_stops_between_blocks_when_asked() {
     let adapter = adapter(&model, Targets::Attention, size, &io, "");
     adapter.attach();
     let batch = batch(&io, io["noise"].clone(), io["sigmas"].to_vec1().expect("sigmas"));
-    let learner = Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs };
+    let learner =
+        Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs, guidance: 1.0 };
     let mut gradients = Gradients::zeros(&adapter).expect("zeros");
     let error = learner.learn(&batch, 1.0, &mut gradients, &|| false).expect_err("a stop");
     assert!(error.is_cancelled());

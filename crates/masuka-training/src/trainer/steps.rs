@@ -82,7 +82,8 @@ impl Trainer<'_> {
             let index = (step * recipe.accumulation + part) as u64;
             let batch = self.batch(bucket, &pictures, index)?;
             let (adapter, keep) = (&self.state.adapter, self.keep);
-            let learner = Learner { transformer: self.pipeline.transformer()?, adapter, keep };
+            let (transformer, guidance) = (self.pipeline.transformer()?, recipe.guidance as f32);
+            let learner = Learner { transformer, adapter, keep, guidance };
             let factor = 1.0 / recipe.accumulation as f64;
             let proceed = || observer.wish() != Wish::Stop;
             let each = pieces::learn(&learner, &batch, factor, &mut gradients, &proceed)?;

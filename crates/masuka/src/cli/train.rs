@@ -112,6 +112,10 @@ pub struct RecipeArgs {
     #[arg(long)]
     pub seed: Option<u64>,
 
+    /// What a guidance-distilled model is told of guidance, 0 to 20
+    #[arg(long, value_name = "SCALE")]
+    pub guidance: Option<f64>,
+
     /// Pictures of the base model without the trigger word that are mixed in, so that it stays as it is
     #[arg(long, value_name = "COUNT")]
     pub prior: Option<usize>,

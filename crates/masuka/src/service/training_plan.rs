@@ -19,8 +19,16 @@ const NAMES: [(&str, &str); 5] = [
     ("targets", "target_modules"),
 ];
 /// What `config` may hold.
-const CONFIG: [&str; 7] =
-    ["beta1", "beta2", "eps", "weight_decay", "max_grad_norm", "ema_decay", "prior_pictures"];
+const CONFIG: [&str; 8] = [
+    "beta1",
+    "beta2",
+    "eps",
+    "weight_decay",
+    "max_grad_norm",
+    "ema_decay",
+    "guidance",
+    "prior_pictures",
+];
 
 /// The training that `wishes` mean on the model of `pipeline`, whose weights are not read.
 pub fn plan(pipeline: &FluxPipeline, wishes: &TrainingWishes) -> Result<TrainingPlan, Refusal> {
@@ -83,6 +91,7 @@ fn set_config(recipe: &mut Recipe, key: &str, value: &Json) -> Result<(), Refusa
         "weight_decay" => recipe.optimizer.weight_decay = number?,
         "max_grad_norm" => recipe.max_grad_norm = number?,
         "ema_decay" => recipe.ema_decay = number?,
+        "guidance" => recipe.guidance = number?,
         "prior_pictures" => {
             let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
             recipe.prior_pictures = count.ok_or_else(|| {

@@ -155,6 +155,7 @@ fn with_flags(base: Recipe, args: &RecipeArgs) -> Recipe {
     recipe.accumulation = args.accumulate.unwrap_or(recipe.accumulation);
     recipe.targets = args.targets().unwrap_or(recipe.targets);
     recipe.seed = args.seed.unwrap_or(recipe.seed);
+    recipe.guidance = args.guidance.unwrap_or(recipe.guidance);
     recipe.prior_pictures = args.prior.unwrap_or(recipe.prior_pictures);
     recipe.caption_dropout = args.caption_dropout.unwrap_or(recipe.caption_dropout);
     recipe.ema_decay = args.ema.unwrap_or(recipe.ema_decay);

@@ -25,17 +25,21 @@ import page
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 RESULTS = BENCH / "results"
-OURS = ROOT / "target" / "release" / "examples" / "bench"
+PROGRAMS = ROOT / "target" / "release" / "examples"
+
+
+# As crates/masuka/src/environment.rs sets them for the binary.
+OUR_ENVIRONMENT = {"CANDLE_NUM_THREADS": "1", "RAYON_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
 
 
 class Side:
     """A process that computes one row on demand."""
 
-    def __init__(self, command, row, variant, output, processors):
+    def __init__(self, command, row, variant, output, processors, environment=None):
         self.output = output
         self.process = subprocess.Popen(
             [*command, row, variant, output], cwd=BENCH, text=True, bufsize=1,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, processors))
+            env={**os.environ, **(environment or {})}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, processors))
         word, seconds = self.answer().split()
         assert word == "ready", word
         self.load_seconds = float(seconds)
@@ -82,7 +86,7 @@ def measure(row, settings, arguments, folder):
     variants, reference = {}, None
     for variant, least in settings["least_psnr_db"].items():
         place = [str(folder / f"{row}.{variant}.{side}") for side in ("ours", "theirs")]
-        ours = Side([OURS], row, variant, place[0], arguments.processors)
+        ours = Side([PROGRAMS / settings.get("program", "bench")], row, variant, place[0], arguments.processors, OUR_ENVIRONMENT)
         theirs = Side([sys.executable, "reference.py"], row, variant, place[1], arguments.processors)
         for repetition in range(1 + arguments.repeats):
             times = [theirs.repeat(), ours.repeat()]

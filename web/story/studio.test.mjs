@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 
-import { launch, open } from './browser.mjs'
+import { launch, open, SIZES } from './browser.mjs'
 import { BLUEPRINT, namesInZip, writeBadLora } from './for-story.mjs'
 import { startHub } from './hub.mjs'
 import { look, lookAt } from './pages.mjs'
@@ -331,6 +331,23 @@ test('the page goes on by itself when the server dies and comes back', async () 
   await page.getByRole('img', { name: 'orange fish, noto style' }).waitFor()
   assert.equal(await page.evaluate(() => globalThis.isSamePage), true)
   await goTo('Queue')
+})
+
+test('on a touch screen a finger goes to the next picture', async () => {
+  const phone = await browser.newContext({ viewport: SIZES.phone, hasTouch: true, isMobile: true, baseURL: server.address })
+  const other = await phone.newPage()
+  await other.goto(found.picture)
+  const picture = (name) => other.getByRole('dialog', { name: 'Picture' }).getByRole('img', { name })
+  await picture(PROMPT).waitFor()
+  await other.getByRole('button', { name: 'Previous picture' }).waitFor()
+  const { x, y, width, height } = await picture(PROMPT).boundingBox()
+  const touch = await phone.newCDPSession(other)
+  const at = (part) => [{ x: x + part * width, y: y + height / 2 }]
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: at(0.2) })
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchMove', touchPoints: at(0.8) })
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] })
+  await picture('cat, TOK style').waitFor()
+  await phone.close()
 })
 
 test('two tabs share one event stream', async () => {

@@ -173,7 +173,6 @@ export const text = {
     submit: 'Generate',
     submitKeys: 'Ctrl ↵',
     recent: 'Recent pictures',
-    waiting: 'Waiting',
     emptyTitle: 'Nothing drawn yet',
     examples: 'Examples',
     starter: {
@@ -510,7 +509,7 @@ export const text = {
   },
 
   status: (name: string) => STATUSES[name] ?? name,
-  jobLabel: (status: string, prompt: string) => `${STATUSES[status] ?? status}: ${prompt}`,
+  jobLabel: (status: string, prompt: string, detail = '') => [`${STATUSES[status] ?? status}: ${prompt}`, detail].filter(Boolean).join(', '),
   facts: (width: number, height: number, seed: number, steps: number, guidance: number, seconds: number) =>
     [
       `${width} × ${height}`,

@@ -42,11 +42,17 @@ pub struct Recipe {
     /// The decay of the moving average that becomes the finished adapter; 0 takes the last values.
     pub ema_decay: f64,
     /// What a guidance-distilled model is told of guidance while it is trained.
+    #[serde(default = "unguided")]
     pub guidance: f64,
     /// Pictures of the base model that are mixed in, so that it stays as it is without the trigger word.
     pub prior_pictures: usize,
     /// Where all randomness starts.
     pub seed: u64,
+}
+
+/// The guidance of trainings that began before recipes named one.
+fn unguided() -> f64 {
+    1.0
 }
 
 impl Recipe {
@@ -171,6 +177,14 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         recipe().validate(16).expect("valid");
+    }
+
+    #[test]
+    fn a_training_that_began_before_recipes_named_guidance_goes_on_as_it_was() {
+        let mut older = serde_json::to_value(recipe()).expect("JSON");
+        older.as_object_mut().expect("an object").remove("guidance").expect("named today");
+        let read: Recipe = serde_json::from_value(older).expect("still a recipe");
+        assert_eq!(read, Recipe { guidance: 1.0, ..recipe() });
     }
 
     #[test]

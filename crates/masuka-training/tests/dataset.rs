@@ -63,5 +63,9 @@ fn folders_that_cannot_be_trained_on_say_why() {
         Some("TOK"),
         "holds 2 captions without the trigger word `TOK`, the first is `a dog` of `a.png`",
     );
-    check(|folder| std::fs::remove_dir(folder).expect("it is removed"), None, "does not exist; name a folder");
+    check(
+        |folder| std::fs::remove_dir(folder).expect("it is removed"),
+        None,
+        "does not exist; name a folder",
+    );
 }

@@ -79,6 +79,8 @@ def write():
     FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True).save_pretrained(FOLDER / "scheduler")
     for name in ("tokenizer", "tokenizer_2"):
         shutil.copytree(STARTER / name, FOLDER / name, dirs_exist_ok=True)
+    settings = FOLDER / "tokenizer_2" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"model_max_length": 512}))
     shutil.copy(STARTER / "model_index.json", FOLDER / "model_index.json")
 
 

@@ -82,7 +82,7 @@ bench *arguments:
 bench-kernels *filter:
     cargo bench --package masuka-kernels -- {{ filter }}
 
-# Train the starter on the blueprint icons, judge what it draws, write docs/images/blueprint-held-out.png; ten minutes
+# Train the starter on the blueprint icons, judge what it draws, write docs/images/blueprint-held-out.png; takes minutes
 proof-style:
     mkdir -p target/learning
     cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --restart -o target/learning/tok.safetensors

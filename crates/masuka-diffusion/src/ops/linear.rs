@@ -58,6 +58,10 @@ impl FrozenWeight {
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor, then: &Then<'_>, dtype: DType) -> Result<Tensor> {
         match self {
+            Self::Dense(_) if !then.loras.is_empty() => {
+                let message = "a packed LoRA beside a weight that is not packed".into();
+                Err(candle_core::Error::Msg(message).into())
+            }
             Self::Dense(weight) => {
                 let y = linear(&x.to_dtype(weight.dtype())?, weight, then.bias)?.to_dtype(dtype)?;
                 Then { bias: None, ..*then }.apply(y)

@@ -155,9 +155,12 @@ impl PackedWeight {
             (Self::Int8(weight), DType::BF16, _) => run::<bf16, f32>(weight, x, then, to),
             (Self::Int8(weight), _, DType::BF16) => run::<f32, bf16>(weight, x, then, to),
             (Self::Int8(weight), _, _) => run::<f32, f32>(weight, x, then, to),
+            (Self::Bf16(_), DType::F32, _) if !then.loras.is_empty() => {
+                let message = "a LoRA meets rows in bf16, not their halves".into();
+                Err(candle_core::Error::Msg(message).into())
+            }
             (Self::Bf16(weight), DType::F32, _) => {
                 let bias = then.bias.map(slices::to_f32).transpose()?;
-                debug_assert!(then.loras.is_empty(), "a LoRA that meets bf16 has no halves");
                 let y = forward_in_halves(weight, x, bias.as_deref())?;
                 to.put(&Then { bias: None, ..*then }.apply(y)?)
             }

@@ -15,6 +15,7 @@ mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
 mod pictures; // where the pixels of a picture lie, and reading and writing its rows
 mod slices; // tensors on the processor as slices
+mod then; // what follows a product in the same pass
 pub(crate) mod differentiable; // the same with gradients, where an input is trained
 
 pub use masuka_kernels::elementwise::Activation;
@@ -28,6 +29,7 @@ pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
 pub use linear::{FrozenWeight, linear};
 pub use lora::PackedLora;
 pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
-pub use packed::{Gate, PackedWeight, Packing, Then};
+pub use packed::{PackedWeight, Packing};
 pub use pictures::{add_pixels, from_tokens, rows_of, to_tokens, write_rows, zero_picture};
 pub use rope::{HeadsPart, norm_rope, rope};
+pub use then::{Gate, Then};

@@ -4,15 +4,14 @@ use std::fmt;
 
 use candle_core::{DType, Tensor, WithDType};
 use half::{bf16, f16};
-use masuka_kernels::elementwise::Activation;
 use masuka_kernels::linear::{Epilogue, Gated, PackedLinear, WeightRows, grad_input, linear};
 use masuka_kernels::linear_int8::{PackedInt8, linear_int8};
 use masuka_kernels::{Number, Rows, RowsMut};
 
-use super::activation::{activate, gated_add};
 use super::columns::{Columns, Held};
-use super::lora::{Meets, PackedLora};
+use super::lora::Meets;
 use super::slices::{self, new_tensor, with_slice};
+use super::then::{Gate, Then};
 use crate::error::{Error, Result};
 
 /// A weight (out, in) in the layout that the processor multiplies fastest. Nothing else of it is kept.
@@ -23,54 +22,6 @@ pub enum PackedWeight {
     Bf16(PackedLinear<bf16>),
     /// In int8 with a scale for each output; what it meets is rounded to int8 row by row.
     Int8(PackedInt8),
-}
-
-/// What follows a product, in this order.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Then<'a> {
-    /// Low-rank updates with their scales, for rows in the dtype of their A.
-    pub loras: &'a [(&'a PackedLora, f32)],
-    /// (out)
-    pub bias: Option<&'a Tensor>,
-    /// The activation.
-    pub activation: Option<Activation>,
-    /// Gate and residual.
-    pub gated: Option<Gate<'a>>,
-}
-
-/// residual + gate · y
-#[derive(Debug, Clone, Copy)]
-pub struct Gate<'a> {
-    /// (b, out)
-    pub gate: &'a Tensor,
-    /// (b, l, out)
-    pub residual: &'a Tensor,
-}
-
-impl<'a> Then<'a> {
-    /// A bias alone.
-    pub fn bias(bias: Option<&'a Tensor>) -> Self {
-        Self { bias, ..Self::default() }
-    }
-
-    /// All but the low-rank updates, to a product `y` (b, l, out) in passes of their own, as gradients and other devices need it.
-    ///
-    /// # Errors
-    /// When the shapes disagree.
-    pub fn apply(&self, y: Tensor) -> Result<Tensor> {
-        let y = match self.bias {
-            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
-            None => y,
-        };
-        let y = match self.activation {
-            Some(activation) => activate(&y, activation)?,
-            None => y,
-        };
-        match self.gated {
-            Some(Gate { gate, residual }) => gated_add(residual, gate, &y),
-            None => Ok(y),
-        }
-    }
 }
 
 /// The numbers of a packed weight.
@@ -339,8 +290,10 @@ fn by_rows<T: Number + WithDType, Y: Number + WithDType>(
 mod tests {
     use candle_core::Device;
 
+    use masuka_kernels::elementwise::Activation;
+
     use super::*;
-    use crate::ops::{FrozenWeight, linear};
+    use crate::ops::{FrozenWeight, PackedLora, linear};
 
     const WIDTHS: (usize, usize) = (70, 33);
 

@@ -1,11 +1,8 @@
 // An error in words for people.
 
-import { text } from '@/text'
+import { sentence, text } from '@/text'
 
 import { Refusal } from './client'
-
-/** The server's own words begin in lower case. */
-export const sentence = (words: string) => words.charAt(0).toUpperCase() + words.slice(1)
 
 export function explain(error: unknown): string {
   if (error instanceof Refusal) return sentence(error.message)

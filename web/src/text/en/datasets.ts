@@ -1,0 +1,65 @@
+// Datasets and their captions.
+
+import { many, sentence } from '../format'
+
+export const datasets = {
+  title: 'Datasets',
+  hint: 'Your photos and what is seen in them.',
+  create: 'Create',
+  new: 'New dataset',
+  newTitle: 'New dataset',
+  newHint: 'Ten to thirty photos of one subject or style are enough.',
+  name: 'Name',
+  namePlaceholder: 'My dog',
+  trigger: 'Trigger word',
+  triggerHint: 'optional',
+  triggerPlaceholder: 'A rare word that will call it, such as TOK',
+  none: 'No dataset yet',
+  noneHint: 'A dataset holds the photos that a LoRA learns from.',
+  facts: (count: number, trigger: string | null | undefined, captioned: boolean) =>
+    [
+      many(count, 'picture', 'pictures'),
+      ...(trigger ? [`trigger word ${trigger}`] : []),
+      ...(count > 0 && !captioned ? ['captions missing'] : []),
+    ].join('  ·  '),
+  calledBy: (word: string) => `Trigger word: ${word}`,
+  back: 'All datasets',
+  tools: 'Edit captions',
+  train: 'Train on it',
+  remove: 'Delete the dataset',
+  removeTitle: (name: string) => `Delete “${name}”?`,
+  removeHint: 'All its pictures and captions are erased. This cannot be undone.',
+  drop: 'Drop photos here',
+  dropHint: 'PNG, JPEG or WebP, captions as .txt of the same name, or a zip of both',
+  rejected: (file: string, reason: string) => `${file}: ${reason}`,
+  uploads: 'Uploads',
+  uploaded: (done: number, all: number, faulty: number) =>
+    (done < all ? `${done} of ${all} sent` : `${many(all, 'upload', 'uploads')} done`) + (faulty > 0 ? `, ${faulty} rejected` : ''),
+  empty: 'No pictures yet',
+  emptyHint: 'Ten to thirty are enough. Say in each caption what should not be learnt: the place, the light, the pose.',
+  images: 'Pictures',
+  captionOf: (file: string) => `Caption of ${file}`,
+  captionPlaceholder: 'What is seen here?',
+  removeImage: (file: string) => `Delete ${file}`,
+  size: (width: number, height: number, bucket: { width: number; height: number } | null | undefined) =>
+    bucket && (bucket.width !== width || bucket.height !== height)
+      ? `${width} × ${height}, trained at ${bucket.width} × ${bucket.height}`
+      : `${width} × ${height}`,
+  warning: sentence,
+  saved: 'Saved',
+  unsaved: 'Not saved',
+  bucket: (width: number, height: number) => `${width} × ${height}`,
+  noBucket: 'no size fits',
+  bucketCount: (name: string, count: number) => `${name}: ${count}`,
+  buckets: (count: number) => `${many(count, 'picture', 'pictures')}, by training size`,
+  toolsTitle: 'Edit all captions',
+  toolsHint: 'Replacing comes first, then what is put before and after, then the trigger word.',
+  addTrigger: 'Trigger word',
+  addTriggerHint: 'put before captions that lack it',
+  find: 'Find',
+  replace: 'Replace by',
+  prefix: 'Put before',
+  suffix: 'Put after',
+  applyTools: 'Change captions',
+  changed: (count: number) => `${many(count, 'caption', 'captions')} changed`,
+}

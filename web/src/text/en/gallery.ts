@@ -1,0 +1,36 @@
+// The gallery.
+
+import { many, number } from '../format'
+
+export const gallery = {
+  title: 'Gallery',
+  search: 'Search in prompts',
+  model: 'Model',
+  anyModel: 'All models',
+  lora: 'LoRA',
+  time: 'Time',
+  ages: { any: 'Any time', day: 'Last day', week: 'Last week', month: 'Last month' } as Record<string, string>,
+  status: 'Status',
+  favourites: 'Favourites',
+  clear: 'Clear',
+  pictures: 'Pictures',
+  empty: 'No pictures yet',
+  emptyHint: 'Everything that you draw is kept here until you delete it.',
+  toGenerate: 'Draw the first one',
+  select: 'Select',
+  noneFound: 'No picture found',
+  noneFoundHint: 'Try fewer words or another filter.',
+  moreFailed: 'The next pictures could not be loaded.',
+  choose: (prompt: string) => `Select: ${prompt}`,
+  count: (count: number) => many(count, 'picture', 'pictures'),
+  selection: 'Selection',
+  chosen: (count: number) => (count === 0 ? 'Choose pictures' : `${number.format(count)} selected`),
+  zip: 'Download',
+  packing: 'Packing…',
+  none: 'End the selection',
+  detail: 'Picture',
+  before: 'Previous picture',
+  after: 'Next picture',
+  open: 'Open in Generate',
+  without: (words: string) => `Without: ${words}`,
+}

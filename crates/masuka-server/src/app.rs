@@ -72,7 +72,7 @@ pub(crate) struct Shared {
 }
 
 impl App {
-    /// Tells every page that something which is no job has changed: `queue`, `models`.
+    /// Tells every page that something which is no job has changed: `queue`, `models`, `datasets`.
     pub(crate) fn tell_changed(&self, what: &str) {
         self.tell(what, serde_json::Value::Null);
     }

@@ -71,6 +71,17 @@ impl EventPump {
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Message> {
         self.sender.subscribe()
     }
+
+    /// Whether somebody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    /// Tells the listeners of this server alone.
+    pub(crate) fn tell(&self, what: &str, details: Json) {
+        let changed = Changed { what: what.to_owned(), details };
+        drop(self.sender.send(Message::Changed(Arc::new(changed))));
+    }
 }
 
 /// Runs until the task is aborted.

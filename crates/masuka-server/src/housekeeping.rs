@@ -1,4 +1,5 @@
-//! What a server does unasked: jobs of dead workers go to others, deleted pictures are erased, it shows that it lives.
+//! What a server does unasked: jobs of dead workers go to others, deleted pictures are erased, it shows that
+//! it lives, and tells listeners how the machine is.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use masuka_storage::bus::Signal;
 use serde_json::json;
 
 use crate::app::App;
+use crate::handlers::service;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Every how many rounds the slower duties are done.
@@ -49,5 +51,14 @@ async fn slow(app: &App) -> masuka_storage::Result<()> {
     app.storage.datasets().erase_deleted(app.storage.blobs()).await?;
     let (folder, blobs) = (app.storage.training_folder(), app.storage.blobs());
     app.storage.trainings().erase_deleted(blobs, &folder).await?;
+    tell_system(app).await
+}
+
+/// Memory and workers as they are, so that no page has to ask for them again and again.
+async fn tell_system(app: &App) -> masuka_storage::Result<()> {
+    if app.events.is_heard() {
+        let system = service::system(app).await?;
+        app.events.tell("system", json!(system));
+    }
     Ok(())
 }

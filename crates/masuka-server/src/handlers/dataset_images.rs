@@ -48,6 +48,7 @@ pub(crate) async fn upload(
         intake.take(field).await?;
     }
     let taken = intake.finish().await?;
+    app.tell_changed("datasets");
     let images = app.storage.datasets().images(&id).await?;
     let new = images.into_iter().filter(|image| taken.new.contains(&image.id)).collect();
     let files = show(&app, &links, &dataset, new, None).await?;
@@ -96,6 +97,7 @@ pub(crate) async fn update_image(
     let caption = tidy_caption(&body.caption).map_err(|m| ApiError::invalid("caption", m))?;
     let datasets = app.storage.datasets();
     datasets.caption(&id, &[(image_id.clone(), caption)]).await?;
+    app.tell_changed("datasets");
     let (dataset, image) = (datasets.find(&id).await?, datasets.image(&id, &image_id).await?);
     let mut shown = show(&app, &links, &dataset, vec![image], None).await?;
     shown.pop().map(Json).ok_or_else(|| ApiError::not_found("not_found", "the picture is gone"))
@@ -115,6 +117,7 @@ pub(crate) async fn delete_image(
     ImagePath { id, image_id }: ImagePath,
 ) -> ApiResult<StatusCode> {
     app.storage.datasets().delete_image(&id, &image_id).await?;
+    app.tell_changed("datasets");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -155,6 +158,7 @@ pub(crate) async fn caption_images(
         }
     }
     app.storage.datasets().caption(&id, &changes).await?;
+    app.tell_changed("datasets");
     Ok(Json(CaptionsView { dataset_id: id, updated_count: changes.len() }))
 }
 

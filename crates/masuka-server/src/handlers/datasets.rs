@@ -34,6 +34,7 @@ pub(crate) async fn create_dataset(
         metadata: body.metadata.unwrap_or_default(),
     };
     let dataset = app.storage.datasets().create(&new).await?;
+    app.tell_changed("datasets");
     Ok((StatusCode::CREATED, Json(dataset.into())))
 }
 
@@ -77,6 +78,7 @@ pub(crate) async fn get_dataset(
 )]
 pub(crate) async fn delete_dataset(State(app): State<App>, Id(id): Id) -> ApiResult<StatusCode> {
     app.storage.datasets().delete(&id).await?;
+    app.tell_changed("datasets");
     Ok(StatusCode::NO_CONTENT)
 }
 

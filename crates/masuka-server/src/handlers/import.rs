@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::models::{MAX_TEXT_BYTES, check_text};
 use crate::app::{App, Links};
-use crate::desk::LoraFacts;
+use crate::desk::{LoraFacts, TensorCounts};
 use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, is_json};
 use crate::temporary::TemporaryFile;
@@ -75,9 +75,11 @@ fn check_facts(facts: &LoraFacts, allow_partial: bool) -> ApiResult<()> {
     }
     match &facts.first_unknown {
         Some(first) if !allow_partial => {
-            let count = facts.tensors.unknown;
+            let TensorCounts { applied, ignored, unknown } = facts.tensors;
+            let fits = if unknown == 1 { "tensor that fits" } else { "tensors that fit" };
             let message = format!(
-                "file has {count} tensors that fit nowhere, the first is `{first}`; allow_partial takes the rest"
+                "file has {unknown} {fits} nowhere, the first is `{first}`, beside {applied} in effect and {ignored} \
+                 without effect; allow_partial takes the rest"
             );
             Err(ApiError::invalid("file", message))
         }

@@ -5,9 +5,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use masuka_storage::bus::Signal;
 use masuka_storage::events;
+use masuka_storage::queue::Side;
 
 use crate::app::App;
-use crate::error::{ApiResult, Refusals};
+use crate::error::{ApiError, ApiResult, Refusals};
 use crate::extract::{Body, Id};
 use crate::resolve;
 use crate::views::queue::{JobPatch, LogEntry, QueueView};
@@ -79,10 +80,34 @@ pub(crate) async fn update_job(
     Id(id): Id,
     Body(patch): Body<JobPatch>,
 ) -> ApiResult<StatusCode> {
-    let priority = resolve::priority(Some(patch.priority))?;
-    app.storage.queue().set_priority(&id, priority).await?;
+    let queue = app.storage.queue();
+    match patch {
+        JobPatch { priority: Some(priority), before: None, after: None } => {
+            let priority = resolve::priority(Some(priority))?;
+            queue.set_priority(&id, priority).await?;
+        }
+        JobPatch { priority: None, before: Some(other), after: None } => {
+            queue.place(&id, Side::Before, &known("before", other)?).await?;
+        }
+        JobPatch { priority: None, before: None, after: Some(other) } => {
+            queue.place(&id, Side::After, &known("after", other)?).await?;
+        }
+        _ => {
+            let message =
+                "exactly one of priority, before and after says where the job shall stand";
+            return Err(ApiError::invalid("priority", message));
+        }
+    }
     app.tell_changed("queue");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// An id that a database can look up.
+fn known(field: &str, id: String) -> ApiResult<String> {
+    if id.contains('\0') {
+        return Err(ApiError::invalid(field, format!("{field} holds the character NUL")));
+    }
+    Ok(id)
 }
 
 /// What happened to a job

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use masuka_storage::base_models;
 use masuka_storage::blobs::BlobKey;
+use masuka_storage::disk::free_bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -118,9 +119,19 @@ pub(crate) struct SystemView {
     pending: u64,
     processing: u64,
     processes: Vec<ProcessView>,
+    storage: StorageView,
     /// Processor, memory, devices and kernels of the machine that answers.
     #[schema(value_type = Object)]
     machine: serde_json::Value,
+}
+
+/// Where pictures and models lie.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StorageView {
+    /// folder or bucket.
+    kind: &'static str,
+    /// What the disk of the data folder has room for; null where the system does not tell.
+    free_bytes: Option<u64>,
 }
 
 /// What the server runs on
@@ -132,16 +143,24 @@ pub(crate) struct SystemView {
     )
 )]
 pub(crate) async fn get_system(State(app): State<App>) -> ApiResult<Json<SystemView>> {
+    Ok(Json(system(&app).await?))
+}
+
+/// The system at this moment.
+pub(crate) async fn system(app: &App) -> masuka_storage::Result<SystemView> {
     let depth = app.storage.queue().depth().await?;
     let processes = app.storage.processes().living().await?;
-    Ok(Json(SystemView {
+    let kind = if app.storage.blobs().is_local() { "folder" } else { "bucket" };
+    let free_bytes = free_bytes(&app.storage.training_folder());
+    Ok(SystemView {
         version: app.options.version,
         base_model: app.options.base_model.clone(),
         pending: depth.waiting,
         processing: depth.running,
         processes: processes.into_iter().map(Into::into).collect(),
+        storage: StorageView { kind, free_bytes },
         machine: app.desk.machine(),
-    }))
+    })
 }
 
 /// Counts for Prometheus

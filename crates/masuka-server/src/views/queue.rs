@@ -44,12 +44,16 @@ impl From<process::Model> for ProcessView {
     }
 }
 
-/// Changes to a waiting job.
+/// Where a waiting job shall stand; exactly one of these.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JobPatch {
     /// -10 to 10, higher first.
-    pub priority: i64,
+    pub priority: Option<i64>,
+    /// The waiting job of the same queue that comes next after it.
+    pub before: Option<String>,
+    /// The waiting job of the same queue that it comes next after.
+    pub after: Option<String>,
 }
 
 /// Something that happened to a job.

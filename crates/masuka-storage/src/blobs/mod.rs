@@ -92,6 +92,11 @@ impl Blobs {
         Ok(Self { store, folder: None, urls, prefix })
     }
 
+    /// Whether they are files of this machine.
+    pub fn is_local(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// The store's own URL of `key`, valid for at least an hour, if it has URLs.
     pub(crate) fn url(&self, key: &BlobKey, now_seconds: i64) -> Option<String> {
         self.urls.as_ref()?.sign(&self.path(key), now_seconds)

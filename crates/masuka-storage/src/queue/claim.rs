@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// How much earlier a job counts whose base model is loaded already: enough to spare reloading between neighbours,
 /// too little to let others wait for long.
-const AFFINITY_MS: i64 = 60 * 1000;
+pub(super) const AFFINITY_MS: i64 = 60 * 1000;
 
 /// What a worker can do.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ mod enqueue; // in the request's own transaction
 mod claim; // the next job for a worker
 mod lease; // signs of life, and the final word, both fenced
 mod cancel; // cancel, retry, priorities, pause
+mod place; // orders made by hand
 mod reap; // jobs whose worker is gone
 
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::events;
 pub use claim::{ClaimRequest, ClaimedJob};
 pub use enqueue::{NewJob, PRIORITY_STEP_MS};
 pub use lease::{Failure, Finished, Lease, LeaseState};
+pub use place::Side;
 pub use reap::Reaped;
 
 /// The queue of pictures.

@@ -6,7 +6,7 @@ use crate::store::{Store, generation};
 use masuka_storage::Error;
 use masuka_storage::entities::output;
 use masuka_storage::processes::NewProcess;
-use masuka_storage::queue::{Failure, Finished, JobStatus, Lease, LeaseState};
+use masuka_storage::queue::{Failure, Finished, JobStatus, Lease, LeaseState, Side};
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
@@ -122,6 +122,60 @@ async fn positions_are_counted_in_the_order_of_the_queue() {
     assert_eq!(positions, [1, 2, 0]);
     queue.set_priority(&ids[1], 9).await.unwrap();
     assert_eq!(queue.position(&queue.find(&ids[1]).await.unwrap()).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_job_is_placed_beside_another_however_long_that_has_waited() {
+    let store = Store::new().await;
+    let (old, young) = (store.enqueue(0, "a").await, store.enqueue(0, "b").await);
+    let sql = format!("UPDATE jobs SET due_ms = due_ms - 864000000 WHERE id = '{old}'"); // ten days
+    store.storage.database().writer().execute_unprepared(&sql).await.unwrap();
+    let last = store.enqueue(0, "a").await;
+    store.queue().place(&young, Side::Before, &old).await.unwrap();
+    store.queue().place(&last, Side::After, &young).await.unwrap();
+    let mut order = Vec::new();
+    while let Some(claimed) = store.claim("w", Some("a")).await {
+        order.push(claimed.job.id); // though `a` is loaded, `b` comes first
+    }
+    assert_eq!(order, [young, last, old]);
+}
+
+#[tokio::test]
+async fn any_order_can_be_made_by_hand() {
+    let store = Store::new().await;
+    let mut wanted = Vec::new();
+    for _ in 0..6 {
+        wanted.push(store.enqueue(0, "a").await);
+    }
+    let queue = store.queue();
+    for (from, to) in [(5, 0), (0, 5), (3, 1), (2, 4), (4, 2), (1, 0), (5, 4)] {
+        let moved = wanted.remove(from);
+        let (side, other) = match wanted.get(to) {
+            Some(next) => (Side::Before, next),
+            None => (Side::After, &wanted[to - 1]),
+        };
+        queue.place(&moved, side, other).await.unwrap();
+        wanted.insert(to, moved);
+        for (position, id) in wanted.iter().enumerate() {
+            let job = queue.find(id).await.unwrap();
+            assert_eq!(queue.position(&job).await.unwrap(), position as u64, "{from} to {to}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_placed_beside_a_job_that_does_not_wait() {
+    let store = Store::new().await;
+    let runs = store.enqueue(0, "a").await;
+    store.claim("w", None).await.unwrap();
+    let waits = store.enqueue(0, "a").await;
+    let queue = store.queue();
+    for (id, other) in [(&waits, &runs), (&runs, &waits)] {
+        let refused = queue.place(id, Side::Before, other).await;
+        assert!(matches!(refused, Err(Error::WrongState { id, .. }) if id == runs));
+    }
+    let refused = queue.place(&waits, Side::After, "nobody").await;
+    assert!(matches!(refused, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]

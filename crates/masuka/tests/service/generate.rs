@@ -186,7 +186,16 @@ fn the_queue_can_be_paused_and_jobs_moved() {
     assert_eq!(moved.status, 204);
     let queue = app.get("/api/queue").expect(200);
     assert_eq!((&queue["paused"], &queue["pending"]), (&json!(true), &json!(2)));
-    assert_eq!(app.get(&format!("/api/generate/{first}")).expect(200)["queue_position"], 1);
+    let position =
+        |id: &str| app.get(&format!("/api/generate/{id}")).expect(200)["queue_position"].clone();
+    assert_eq!(position(&first), 1);
+    let place = |id: &str, wish: serde_json::Value| app.patch(&format!("/api/queue/{id}"), &wish);
+    assert_eq!(place(&first, json!({ "before": second })).status, 204);
+    assert_eq!(position(&first), 0);
+    assert_eq!(place(&first, json!({ "after": second })).status, 204);
+    assert_eq!(position(&first), 1);
+    let refused = place(&first, json!({ "after": second, "priority": 1 })).expect(422);
+    assert_eq!(refused["error"]["field"], "priority");
     assert_eq!(app.post("/api/queue/resume", &json!({})).status, 204);
     let (first, second) = (app.wait_for(&first, "completed"), app.wait_for(&second, "completed"));
     let started = |job: &serde_json::Value| job["started_at"].as_str().unwrap().to_owned();

@@ -111,12 +111,24 @@ fn streams_end_when_the_server_does() {
 }
 
 #[test]
-fn every_page_hears_that_the_queue_or_a_model_has_changed() {
+fn every_page_hears_that_something_has_changed_that_is_no_job() {
     let app = TestApp::with_flags(&["--no-worker"]);
     let stream = Request::new("GET", "/api/events").open(app.address).expect("an answer");
     app.post("/api/queue/pause", &json!({}));
-    let heard = read(stream, |data| data["event"] == "queue");
+    app.post("/api/datasets", &json!({ "name": "Dogs" })).expect(201);
+    let heard = read(stream, |data| data["event"] == "datasets");
     assert_eq!(heard.last().expect("one").1["job_id"], "");
+    assert!(heard.iter().any(|(_, data)| data["event"] == "queue"), "{heard:?}");
+}
+
+#[test]
+fn a_page_is_told_how_the_machine_is() {
+    let app = TestApp::with_flags(&["--no-worker"]);
+    let stream = Request::new("GET", "/api/events").open(app.address).expect("an answer");
+    let heard = read(stream, |data| data["event"] == "system");
+    let details = &heard.last().expect("one").1["details"];
+    assert!(details["storage"]["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{details}");
+    assert_eq!(details["processes"][0]["role"], "server");
 }
 
 #[test]

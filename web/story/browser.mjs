@@ -29,5 +29,31 @@ export async function open(browser, address, { size = SIZES.wide, scheme = 'dark
   page.on('console', (message) => {
     if (message.type() === 'error') faults.push(message.text())
   })
+  page.on('request', (request) => {
+    const { protocol, origin } = new URL(request.url())
+    if (protocol.startsWith('http') && origin !== address) faults.push(`asked elsewhere: ${request.url()}`)
+  })
   return { context, page, faults }
+}
+
+/**
+ * Watches an element from before `action` on, so that what is to be read there for a moment only is not missed: the
+ * returned function waits until `pattern` was seen.
+ */
+export async function seen(page, testId, pattern, action) {
+  await page.evaluate(
+    ([id, source]) => {
+      globalThis.wasSeen = false
+      const watch = new MutationObserver(() => {
+        const shown = [...document.querySelectorAll(`[data-testid=${id}]`)].map((element) => element.textContent)
+        if (!shown.some((words) => new RegExp(source).test(words))) return
+        globalThis.wasSeen = true
+        watch.disconnect()
+      })
+      watch.observe(document.body, { subtree: true, childList: true, characterData: true })
+    },
+    [testId, pattern.source],
+  )
+  await action()
+  return () => page.waitForFunction(() => globalThis.wasSeen)
 }

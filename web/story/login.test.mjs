@@ -1,4 +1,4 @@
-// A server with a key asks for it once.
+// A server with a key asks for it once, and again where the key has become another.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
@@ -28,6 +28,12 @@ test('the key opens the page that was asked for, another key opens nothing', asy
   await page.getByRole('heading', { name: 'Queue and system' }).waitFor()
   await page.getByText('No worker is running').waitFor()
   assert.equal(new URL(page.url()).pathname, '/system')
+  await server.kill()
+  await server.start({ MASUKA_API_KEY: 'close-sesame' })
+  await page.getByRole('button', { name: 'Open the studio' }).waitFor()
+  await page.getByLabel('Key').fill('close-sesame')
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { name: 'Queue and system' }).waitFor()
   await context.close()
 })
 

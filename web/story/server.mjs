@@ -12,9 +12,10 @@ export async function startServer({ variables = {}, flags = [] } = {}) {
   let child
   let port = 0
 
-  async function start() {
+  /** `more` stands for or beside the variables from before. */
+  async function start(more = {}) {
     child = spawn(BINARY, ['serve', '--port', String(port), ...flags], {
-      env: { HOME: folder, MASUKA_DATA_DIR: folder, MASUKA_LOG: 'warn', ...variables },
+      env: { HOME: folder, MASUKA_DATA_DIR: folder, MASUKA_LOG: 'warn', ...variables, ...more },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const lines = createInterface({ input: child.stdout })

@@ -10,6 +10,7 @@ export type GenerateBody = Schemas['GenerateBody']
 export type Lora = Schemas['ModelView']
 export type BaseModel = Schemas['BaseModelView']
 export type Install = Schemas['InstallView']
+export type System = Schemas['SystemView']
 export type Progress = Schemas['ProgressNumbers']
 
 /** What the server refused, in its own words. */

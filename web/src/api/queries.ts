@@ -25,6 +25,8 @@ export const keys = {
   active: ['generations', 'active'] as const,
   gallery: (filter: GalleryFilter) => ['generations', 'gallery', filter] as const,
   failed: ['generations', 'failed'] as const,
+  /** The latest picture of a LoRA. */
+  sample: (lora: string) => ['sample', lora] as const,
   job: (id: string) => ['generation', id] as const,
   log: (id: string) => ['log', id] as const,
   loras: ['models', 'loras'] as const,
@@ -32,6 +34,7 @@ export const keys = {
   installs: ['models', 'installs'] as const,
   queue: ['queue'] as const,
   system: ['system'] as const,
+  ready: ['ready'] as const,
 }
 
 export type GalleryPage = { jobs: Generation[]; next: string | null }
@@ -108,6 +111,9 @@ export function keepJob(job: Generation, cache = queryClient): void {
   cache.setQueryData<Generation[]>(keys.failed, (list) => {
     return list && (job.status === 'failed' ? inserted(list, job) : list.filter((other) => other.id !== job.id))
   })
+  if (job.status === 'completed') {
+    for (const { model_id: id } of job.parameters.loras) void cache.invalidateQueries({ queryKey: keys.sample(id) })
+  }
   for (const [key, gallery] of cache.getQueriesData<Gallery>({ queryKey: ['generations', 'gallery'] })) {
     if (!gallery) continue
     const belongs = matches(key[2] as GalleryFilter, job)
@@ -137,6 +143,7 @@ export function dropJobs(ids: string[], cache = queryClient): void {
     const pages = gallery?.pages.map((page) => ({ ...page, jobs: page.jobs.filter(stays) }))
     return gallery && pages && { ...gallery, pages }
   })
+  void cache.invalidateQueries({ queryKey: ['sample'] })
 }
 
 /** Puts the newest state of an installation into its list; what has ended well or was stopped leaves it. */

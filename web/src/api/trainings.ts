@@ -18,6 +18,39 @@ export const fetchTrainings = () => ask(client.GET('/api/training'))
 export const fetchTraining = (id: string) => ask(client.GET('/api/training/{id}', { params: { path: { id } } }))
 export const fetchLoss = (id: string) => ask(client.GET('/api/training/{id}/loss', { params: { path: { id } } }))
 
+const unknown: TrainingProgress = {
+  percent: 0,
+  step: 0,
+  total_steps: 0,
+  preparing: null,
+  prepared: 0,
+  to_prepare: 0,
+  eta_seconds: null,
+  current_loss: null,
+  smoothed_loss: null,
+  learning_rate: null,
+  steps_per_second: null,
+  epoch: 0,
+}
+
+/** What a step event says of a training: either how far its preparation is, or its steps; null of a picture's. */
+export function trainingStep(details: Record<string, unknown>): TrainingProgress | null {
+  return 'to_prepare' in details || 'training' in details ? { ...unknown, ...details } : null
+}
+
+/** Its row learns a little later than the stream that a training has begun with its steps. */
+export function noteSteps(id: string): void {
+  const isLate = (one: Training | undefined) => one?.session_id === id && one.status === 'preparing'
+  const noted = (one: Training) => (isLate(one) ? { ...one, status: 'training' } : one)
+  const single = queryClient.getQueryData<Training>(trainingKeys.one(id))
+  if (single && isLate(single)) queryClient.setQueryData(trainingKeys.one(id), noted(single))
+  const list = queryClient.getQueryData<Training[]>(trainingKeys.list)
+  if (list?.some(isLate)) queryClient.setQueryData(trainingKeys.list, list.map(noted))
+}
+
+/** Stages of a training, each with a status of its own. */
+export const isTrainingStage = (stage: unknown) => stage === 'preparing' || stage === 'training'
+
 export const isActive = ({ status }: Training) => ['pending', 'preparing', 'training'].includes(status)
 
 const isListed = (id: string) =>

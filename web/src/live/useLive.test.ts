@@ -61,12 +61,34 @@ it('a deleted job is gone at once, and nobody asks for it', async () => {
 
 it('knows a training from a picture', async () => {
   answers['/api/training'] = [{ session_id: 't' }]
-  hear('t', 'step', { step: 2, to_prepare: 0, current_loss: 0.5 })
   hear('t', 'processing')
   await vi.advanceTimersByTimeAsync(GATHERED_MS)
-  expect(useLive().trainings.get('t')?.current_loss).toBe(0.5)
   expect(queryClient.getQueryData(trainingKeys.list)).toHaveLength(1)
   expect(asked).not.toContain('/api/generate/t')
+})
+
+it('shows how a training is prepared, then its steps, and reads it again between the two', async () => {
+  answers['/api/training'] = [{ session_id: 't', status: 'preparing' }]
+  queryClient.setQueryData(trainingKeys.one('t'), { session_id: 't', status: 'preparing' })
+  const shown = () => useLive().trainings.get('t')
+  hear('t', 'step', { preparing: 'encode', prepared: 1, to_prepare: 24 })
+  expect(shown()).toMatchObject({ preparing: 'encode', prepared: 1, to_prepare: 24, step: 0 })
+  hear('t', 'stage', { status: 'processing', stage: 'training' })
+  hear('t', 'step', { training: true, step: 2, total_steps: 60, percent: 3.3, current_loss: 0.5 })
+  expect(shown()).toMatchObject({ step: 2, total_steps: 60, current_loss: 0.5, to_prepare: 0 })
+  expect(queryClient.getQueryData(trainingKeys.one('t'))).toMatchObject({ status: 'training' })
+  await vi.advanceTimersByTimeAsync(GATHERED_MS)
+  expect(asked).toContain('/api/training')
+})
+
+it('reads what changes on and on, without waiting for a pause', async () => {
+  answers['/api/generate/1'] = job('1')
+  queryClient.setQueryData(keys.recent, [job('1')])
+  for (let i = 0; i < 10; i += 1) {
+    hear('1', 'processing')
+    await vi.advanceTimersByTimeAsync(GATHERED_MS / 5)
+  }
+  expect(asked.filter((path) => path === '/api/generate/1').length).toBeGreaterThan(1)
 })
 
 it('shows how far an installation is without asking, and drops it when it has ended', () => {
@@ -81,6 +103,24 @@ it('shows how far an installation is without asking, and drops it when it has en
   hear('', 'install', { ...install, status: 'completed' })
   expect(shown()).toEqual([])
   expect(asked).toEqual([])
+})
+
+it('shows the machine as the stream tells it, where it is looked at', () => {
+  hear('', 'system', { version: '2' })
+  expect(queryClient.getQueryData(keys.system)).toBeUndefined()
+  queryClient.setQueryData(keys.system, { version: '1' })
+  hear('', 'system', { version: '2' })
+  expect(queryClient.getQueryData(keys.system)).toEqual({ version: '2' })
+  expect(asked).toEqual([])
+})
+
+it('reads again what else has changed', () => {
+  queryClient.setQueryData(['datasets'], [])
+  queryClient.setQueryData(trainingKeys.list, [])
+  hear('', 'datasets')
+  hear('', 'queue')
+  expect(queryClient.getQueryState(['datasets'])?.isInvalidated).toBe(true)
+  expect(queryClient.getQueryState(trainingKeys.list)?.isInvalidated).toBe(true)
 })
 
 it('asks for everything again after a loss, and tells of it only when it lasts', async () => {

@@ -3,9 +3,9 @@
 import { defineStore } from 'pinia'
 import { reactive, ref } from 'vue'
 
-import type { Install, Progress } from '@/api/client'
+import type { Install, Progress, System } from '@/api/client'
 import { dropJobs, fetchJob, isKnown, keepInstall, keepJob, keys, queryClient } from '@/api/queries'
-import { isTraining, trainingKeys, type TrainingProgress } from '@/api/trainings'
+import { isTraining, isTrainingStage, noteSteps, trainingKeys, trainingStep, type TrainingProgress } from '@/api/trainings'
 
 import { connect } from './connect'
 import type { LiveMessage, ServerEvent } from './messages'
@@ -14,6 +14,9 @@ import type { LiveMessage, ServerEvent } from './messages'
 const GATHER_MS = 60
 /** A loss shorter than this is no news. */
 const NOTICE_AFTER_MS = 1500
+
+/** While the connection is lost. */
+const KNOCK_EVERY_MS = 5000
 
 /** What was known of a job's steps is void from here on. */
 const ENDINGS = ['pending', 'completed', 'failed', 'cancelled', 'paused']
@@ -28,17 +31,26 @@ export const useLive = defineStore('live', () => {
   const changed = new Set<string>()
   let gathering: ReturnType<typeof setTimeout> | undefined
   let noticing: ReturnType<typeof setTimeout> | undefined
+  let knocking: ReturnType<typeof setInterval> | undefined
   let wasLost = false
   let leave: (() => void) | null = null
+
+  /** A stream does not say why it is refused; any other answer does, and a server that wants its key gets to ask. */
+  function notice(): void {
+    isLost.value = true
+    clearInterval(knocking)
+    knocking = setInterval(() => void queryClient.invalidateQueries({ queryKey: keys.queue }), KNOCK_EVERY_MS)
+  }
 
   function setConnected(next: boolean): void {
     connected.value = next
     clearTimeout(noticing)
     if (!next) {
       wasLost = true
-      noticing = setTimeout(() => (isLost.value = true), NOTICE_AFTER_MS)
+      noticing = setTimeout(notice, NOTICE_AFTER_MS)
       return
     }
+    clearInterval(knocking)
     isLost.value = false
     if (wasLost) void queryClient.invalidateQueries()
     wasLost = false
@@ -65,29 +77,53 @@ export const useLive = defineStore('live', () => {
     await Promise.allSettled(ids.map(read))
   }
 
+  /** What goes on and on is read meanwhile, too. */
   function soon(): void {
-    clearTimeout(gathering)
-    gathering = setTimeout(() => void readChanged(), GATHER_MS)
+    gathering ??= setTimeout(() => {
+      gathering = undefined
+      void readChanged()
+    }, GATHER_MS)
+  }
+
+  function readSoon(id: string): void {
+    changed.add(id)
+    soon()
+  }
+
+  /** What is no job's: told whole, or read again where it is shown. */
+  function hearOther(event: string, details: Record<string, unknown>): void {
+    switch (event) {
+      case 'install':
+        keepInstall(details as unknown as Install)
+        break
+      case 'system':
+        queryClient.setQueryData<System>(keys.system, (known) => known && (details as unknown as System))
+        break
+      case 'queue':
+        for (const queryKey of [keys.queue, keys.active, trainingKeys.list]) void queryClient.invalidateQueries({ queryKey })
+        break
+      default:
+        void queryClient.invalidateQueries({ queryKey: [event] })
+    }
   }
 
   function hear({ job_id, event, details }: ServerEvent): void {
-    if (event === 'install') {
-      keepInstall(details as unknown as Install)
-      return
-    }
     if (job_id === '') {
-      void queryClient.invalidateQueries({ queryKey: [event] })
-      if (event === 'queue') void queryClient.invalidateQueries({ queryKey: keys.active })
+      hearOther(event, details)
       return
     }
     const known = stages.get(job_id)
     switch (event) {
-      case 'step':
-        if ('to_prepare' in details) trainings.set(job_id, details as unknown as TrainingProgress)
-        else stages.set(job_id, { name: 'denoise', progress: details as unknown as Progress })
+      case 'step': {
+        const training = trainingStep(details)
+        if (training) trainings.set(job_id, training)
+        if (training && training.to_prepare === 0) noteSteps(job_id)
+        if (!training) stages.set(job_id, { name: 'denoise', progress: details as unknown as Progress })
         break
+      }
       case 'stage':
-        stages.set(job_id, { name: String(details.stage), progress: known?.progress ?? null })
+        if (isTrainingStage(details.stage)) readSoon(job_id)
+        else stages.set(job_id, { name: String(details.stage), progress: known?.progress ?? null })
         break
       case 'deleted':
         stages.delete(job_id)
@@ -101,8 +137,7 @@ export const useLive = defineStore('live', () => {
           stages.delete(job_id)
           trainings.delete(job_id)
         }
-        changed.add(job_id)
-        soon()
+        readSoon(job_id)
     }
   }
 
@@ -117,6 +152,9 @@ export const useLive = defineStore('live', () => {
   }
 
   function stop(): void {
+    clearTimeout(noticing)
+    clearInterval(knocking)
+    isLost.value = false
     leave?.()
     leave = null
   }

@@ -22,6 +22,8 @@ export type Draft = {
 }
 
 const KEY = 'masuka-draft'
+/** Of a LoRA that is newly chosen, as the server has it. */
+const WEIGHT = 0.8
 /** Seeds below this are kept exactly by PyTorch and by JSON. */
 const SEEDS = 2 ** 32
 
@@ -90,11 +92,18 @@ export const useDraft = defineStore('draft', () => {
     }
   }
 
+  /** A LoRA with the word that calls it; one that is there already keeps its weight. */
+  function addLora(id: string, word?: string | null): void {
+    const { loras, prompt } = draft.value
+    if (!loras.some((choice) => choice.model_id === id)) loras.push({ model_id: id, weight: WEIGHT })
+    if (word && !prompt.includes(word)) draft.value.prompt = [prompt.trim(), word].filter(Boolean).join(', ')
+  }
+
   function dice(): void {
     draft.value.seed = Math.floor(Math.random() * SEEDS)
   }
 
-  return { draft, useBase, reuse, dice }
+  return { draft, useBase, reuse, addLora, dice }
 })
 
 /** The draft in the server's words. */

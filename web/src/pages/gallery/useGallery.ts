@@ -4,30 +4,9 @@ import { useInfiniteQuery } from '@tanstack/vue-query'
 import { computed } from 'vue'
 import { useRoute, useRouter } from 'vue-router'
 
-import { everything, type GalleryFilter } from '@/api/filter'
 import { fetchGalleryPage, keys } from '@/api/queries'
 
-export const ages = { any: 0, day: 1, week: 7, month: 31 } as const
-export type Age = keyof typeof ages
-
-const DAY_MS = 86_400_000
-
-/** The words of the address in the server's terms. */
-export function filterOf(query: Record<string, unknown>, now: number): GalleryFilter {
-  const word = (name: string) => (typeof query[name] === 'string' ? query[name] : '')
-  const days = ages[word('age') as Age] ?? 0
-  // To the hour, so that the same question stays the same for a while.
-  const since = Math.floor((now - days * DAY_MS) / 3_600_000) * 3_600_000
-  return {
-    ...everything,
-    q: word('q'),
-    status: word('status') || everything.status,
-    favorite: word('favorite') === 'yes',
-    base: word('base'),
-    lora: word('lora'),
-    after: days === 0 ? '' : new Date(since).toISOString(),
-  }
-}
+import { filterOf } from './query'
 
 export function useGallery() {
   const route = useRoute()

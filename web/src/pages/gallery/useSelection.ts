@@ -34,6 +34,7 @@ export function useSelection(jobs: Ref<Generation[]>) {
   }
 
   function none(): void {
+    anchor = null
     ids.value = new Set()
   }
 

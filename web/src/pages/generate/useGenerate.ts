@@ -1,10 +1,11 @@
 // The Generate page: sends the draft, and keeps one of the recent jobs in view.
 
 import { useQuery } from '@tanstack/vue-query'
-import { computed, ref, watchEffect } from 'vue'
+import { computed, ref, watch, watchEffect } from 'vue'
 
 import { ask, client, Refusal, type Generation } from '@/api/client'
 import { fetchJob, fetchRecent, keepJob, keys } from '@/api/queries'
+import { fits } from '@/composables/sizes'
 import { useBases } from '@/composables/useModels'
 import { requestOf, useDraft } from '@/stores/draft'
 import { useToasts } from '@/stores/toasts'
@@ -30,11 +31,20 @@ export function useGenerate() {
   )
   const selected = computed(() => jobs.value.find((job) => job.id === selectedId.value) ?? jobs.value[0])
 
+  /** Where nothing is known, one fault stands for the page. */
+  const fault = computed(() => [bases, recent].find((query) => query.isError.value && !query.data.value))
+  const retry = () => Promise.all([bases, recent].filter((query) => query.isError.value).map((query) => query.refetch()))
+
   const isSending = ref(false)
   const refusal = ref<Refusal | null>(null)
+  /** What the form itself marks as wrong is not sent. */
+  const canSubmit = computed(
+    () => !isSending.value && store.draft.prompt.trim() !== '' && base.value !== undefined && fits(store.draft, base.value.limits),
+  )
+  watch(() => store.draft, () => (refusal.value = null), { deep: true })
 
   async function submit(): Promise<void> {
-    if (isSending.value || store.draft.prompt.trim() === '') return
+    if (!canSubmit.value) return
     isSending.value = true
     refusal.value = null
     try {
@@ -60,5 +70,5 @@ export function useGenerate() {
     selectedId.value = job.id
   }
 
-  return { base, bases, recent, jobs, selected, select, browse, submit, isSending, refusal }
+  return { base, bases, recent, jobs, fault, retry, selected, select, browse, submit, canSubmit, refusal }
 }

@@ -8,8 +8,6 @@ import { useDraft } from '@/stores/draft'
 import { useToasts } from '@/stores/toasts'
 import { text } from '@/text'
 
-const WEIGHT = 0.8
-
 export function useLoraActions(lora: () => Lora) {
   const toasts = useToasts()
   const store = useDraft()
@@ -35,12 +33,8 @@ export function useLoraActions(lora: () => Lora) {
   /** Into the form of the Generate page, with the word that calls it. */
   function use(): void {
     const { id, trigger_word: word, base_model: base } = lora()
-    const others = store.draft.loras.filter((choice) => choice.model_id !== id)
-    store.draft.loras = [...others, { model_id: id, weight: WEIGHT }]
     if (base) store.draft.base = base
-    if (word && !store.draft.prompt.includes(word)) {
-      store.draft.prompt = [store.draft.prompt.trim(), word].filter(Boolean).join(', ')
-    }
+    store.addLora(id, word)
     void router.push({ name: 'generate' })
   }
 

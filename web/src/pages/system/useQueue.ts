@@ -1,63 +1,60 @@
-// The queue: what runs, what waits, and in which order.
+// The queue: what runs, what waits, and whether it goes on.
 
 import { useQuery } from '@tanstack/vue-query'
-import { computed, ref } from 'vue'
+import { computed } from 'vue'
 
 import { ask, client, type Generation } from '@/api/client'
 import { fetchActive, keys, queryClient } from '@/api/queries'
+import { isActive, trainingKeys, type Training } from '@/api/trainings'
+import { useTrainings } from '@/pages/train/useTrainings'
 import { useToasts } from '@/stores/toasts'
-import { text } from '@/text'
 
-import { changesFor, moved } from './order'
+import { useOrder } from './useOrder'
 
-export function useQueue() {
+/** Pictures and trainings wait in queues of their own: a worker draws between two steps of a training. */
+export type PictureRow = { id: string; title: string; job: Generation }
+export type TrainingRow = { id: string; title: string; training: Training }
+
+const rowOf = (job: Generation): PictureRow => ({ id: job.id, title: job.prompt, job })
+const trainingRowOf = (training: Training): TrainingRow => ({ id: training.session_id, title: training.name, training })
+
+const refresh = (...all: (readonly string[])[]) =>
+  Promise.all(all.map((queryKey) => queryClient.invalidateQueries({ queryKey })))
+
+export function useQueueState() {
   const toasts = useToasts()
-  const active = useQuery({ queryKey: keys.active, queryFn: fetchActive })
   const state = useQuery({ queryKey: keys.queue, queryFn: () => ask(client.GET('/api/queue')) })
-  const running = computed(() => (active.data.value ?? []).filter((job) => job.status === 'processing'))
-  const served = computed(() => (active.data.value ?? []).filter((job) => job.status === 'pending'))
-  /** The order that is on its way to the server. */
-  const wanted = ref<string[] | null>(null)
-  const waiting = computed(() => {
-    const ids = wanted.value
-    if (!ids) return served.value
-    const at = ({ id }: Generation) => (ids.includes(id) ? ids.indexOf(id) : ids.length)
-    return [...served.value].sort((a, b) => at(a) - at(b))
-  })
 
-  async function attempt(action: () => Promise<unknown>): Promise<void> {
+  async function toggle(): Promise<void> {
     try {
-      await action()
+      await ask(state.data.value?.paused ? client.POST('/api/queue/resume') : client.POST('/api/queue/pause'))
     } catch (error) {
       toasts.fail(error)
     }
-    await Promise.all([keys.queue, keys.active].map((queryKey) => queryClient.invalidateQueries({ queryKey })))
+    await refresh(keys.queue, keys.active)
   }
 
-  const toggle = () =>
-    attempt(() => ask(state.data.value?.paused ? client.POST('/api/queue/resume') : client.POST('/api/queue/pause')))
+  return { state, toggle }
+}
 
-  const setPriority = (id: string, priority: number) =>
-    ask(client.PATCH('/api/queue/{id}', { params: { path: { id } }, body: { priority } }))
+export function useQueue() {
+  const pictures = useQuery({ queryKey: keys.active, queryFn: fetchActive })
+  const all = useTrainings()
+  const jobs = computed(() => pictures.data.value ?? [])
+  const trainings = computed(() => (all.data.value ?? []).filter(isActive))
+  const position = (training: Training) => training.queue_position ?? Infinity
 
-  /** Moves are made one after the other: each begins where the one before has ended. */
-  let moving: Promise<void> = Promise.resolve()
+  const drawn = computed(() => jobs.value.filter((job) => job.status === 'processing').map(rowOf))
+  const learnt = computed(() => trainings.value.filter((one) => one.status !== 'pending').map(trainingRowOf))
+  const waitingPictures = computed(() => jobs.value.filter((job) => job.status === 'pending').map(rowOf))
+  const waitingTrainings = computed(() =>
+    trainings.value.filter((one) => one.status === 'pending').sort((a, b) => position(a) - position(b)).map(trainingRowOf),
+  )
 
-  function place(order: Generation[]): void {
-    const ids = order.map((job) => job.id)
-    wanted.value = ids
-    moving = moving.then(async () => {
-      const known = order.flatMap((job) => served.value.find((other) => other.id === job.id) ?? [])
-      const changes = changesFor(served.value, known)
-      if (!changes) toasts.show(text.system.noStep, { tone: 'danger' })
-      await attempt(() => Promise.all((changes ?? []).map(({ id, priority }) => setPriority(id, priority))))
-      if (wanted.value === ids) wanted.value = null
-    })
+  return {
+    queries: [pictures, all],
+    running: { drawn, learnt },
+    pictures: useOrder(waitingPictures, () => refresh(keys.queue, keys.active)),
+    trainings: useOrder(waitingTrainings, () => refresh(keys.queue, trainingKeys.list)),
   }
-
-  function toFront(job: Generation): void {
-    place(moved(waiting.value, waiting.value.findIndex((other) => other.id === job.id), 0))
-  }
-
-  return { active, state, running, waiting, toggle, toFront, place }
 }

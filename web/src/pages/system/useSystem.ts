@@ -1,28 +1,20 @@
-// The machine, asked again every few seconds while it is looked at: memory sends no events.
+// The machine. The event stream tells how it is every few seconds, so that it is asked once.
 
 import { useQuery } from '@tanstack/vue-query'
 
 import { ask, client } from '@/api/client'
 import { keys } from '@/api/queries'
 
-const EVERY_MS = 10_000
-
 export const useSystem = () =>
-  useQuery({
-    queryKey: keys.system,
-    queryFn: () => ask(client.GET('/api/system')),
-    refetchInterval: EVERY_MS,
-    staleTime: 0,
-  })
+  useQuery({ queryKey: keys.system, queryFn: () => ask(client.GET('/api/system')) })
 
 export const useReady = () =>
   useQuery({
-    queryKey: [...keys.system, 'ready'],
+    queryKey: keys.ready,
     // Not being ready is an answer too.
     queryFn: async () => {
       const { data, error } = await client.GET('/ready')
       return data ?? error
     },
-    refetchInterval: EVERY_MS,
     staleTime: 0,
   })

@@ -1,14 +1,16 @@
 // What a new training shall be: few things to choose, the rest left to the server unless one opens the expert part.
 
+import { useQuery } from '@tanstack/vue-query'
 import { computed, reactive, ref, watch } from 'vue'
 import { useRoute, useRouter } from 'vue-router'
 
 import { Refusal } from '@/api/client'
-import type { TrainingBody } from '@/api/trainings'
+import { fetchTraining, trainingKeys, type TrainingBody } from '@/api/trainings'
 import { useBases } from '@/composables/useModels'
 import { useDatasets } from '@/pages/datasets/useDatasets'
 import { useToasts } from '@/stores/toasts'
 
+import { formLike } from './likeTraining'
 import { beginTraining } from './useTrainings'
 
 /** Steps for a first look, for most subjects, and for difficult ones. */
@@ -41,6 +43,8 @@ export type TrainingForm = {
   steps: number
   prompts: string
   expert: Expert
+  /** What the form has no fields for. */
+  config: Record<string, number>
 }
 
 /** In the server's words; of what is left empty nothing is said. */
@@ -53,6 +57,7 @@ export function bodyOf(form: TrainingForm): TrainingBody {
     base_model: form.base || null,
     trigger_word: form.trigger.trim() || null,
     steps: form.steps,
+    ...(Object.keys(form.config).length > 0 ? { config: form.config } : {}),
     ...(prompts.length > 0 ? { sample_prompts: prompts } : {}),
     ...Object.fromEntries(numbers.filter((name) => said(name) !== '').map((name) => [name, Number(said(name))])),
     ...Object.fromEntries(words.filter((name) => said(name) !== '').map((name) => [name, said(name)])),
@@ -73,13 +78,20 @@ export function useTrainingForm() {
     steps: lengths.normal,
     prompts: '',
     expert: {},
+    config: {},
   })
   const dataset = computed(() => datasets.data.value?.find((one) => one.id === form.dataset))
   const isSending = ref(false)
   const refusal = ref<Refusal | null>(null)
 
+  const model = typeof route.query.like === 'string' ? route.query.like : ''
+  const like = useQuery({ queryKey: trainingKeys.one(model), queryFn: () => fetchTraining(model), enabled: model !== '' })
+  watch(() => like.data.value, (training, before) => {
+    if (training && !before) Object.assign(form, formLike(training))
+  }, { immediate: true })
   watch(() => datasets.data.value, (all) => {
-    if (form.dataset === '') form.dataset = (all?.find((one) => one.image_count > 0) ?? all?.[0])?.id ?? ''
+    // A repeated training does not silently learn from something else.
+    if (model === '' && form.dataset === '') form.dataset = (all?.find((one) => one.image_count > 0) ?? all?.[0])?.id ?? ''
   }, { immediate: true })
   watch(() => bases.data.value, (all) => {
     if (form.base === '') form.base = all?.find((base) => base.is_default)?.id ?? ''
@@ -104,5 +116,5 @@ export function useTrainingForm() {
     }
   }
 
-  return { form, datasets, bases, dataset, isSending, refusal, submit }
+  return { form, like, isLike: model !== '', datasets, bases, dataset, isSending, refusal, submit }
 }

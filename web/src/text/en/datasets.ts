@@ -13,7 +13,7 @@ export const datasets = {
   namePlaceholder: 'My dog',
   trigger: 'Trigger word',
   triggerHint: 'optional',
-  triggerPlaceholder: 'A rare word that will call it, such as TOK',
+  triggerPlaceholder: 'A rare word, such as TOK',
   none: 'No dataset yet',
   noneHint: 'A dataset holds the photos that a LoRA learns from.',
   facts: (count: number, trigger: string | null | undefined, captioned: boolean) =>
@@ -33,6 +33,10 @@ export const datasets = {
   dropHint: 'PNG, JPEG or WebP, captions as .txt of the same name, or a zip of both',
   rejected: (file: string, reason: string) => `${file}: ${reason}`,
   uploads: 'Uploads',
+  onTheWay: 'Files on their way',
+  sendingOf: (file: string) => `Sending ${file}`,
+  sent: (percent: number) => (percent === 0 ? 'waiting' : percent < 100 ? `${Math.round(percent)} %` : 'checking'),
+  moreFiles: (count: number) => `and ${many(count, 'more', 'more')}`,
   uploaded: (done: number, all: number, faulty: number) =>
     (done < all ? `${done} of ${all} sent` : `${many(all, 'upload', 'uploads')} done`) + (faulty > 0 ? `, ${faulty} rejected` : ''),
   empty: 'No pictures yet',

@@ -16,6 +16,7 @@ export const generate = {
   loras: 'LoRA',
   addLora: 'Add a LoRA',
   noLoras: 'None for this model yet.',
+  lorasFailed: 'The LoRA could not be loaded.',
   importOne: 'Import one',
   goneLora: 'Deleted LoRA',
   removeLora: (name: string) => `Remove ${name}`,

@@ -2,13 +2,6 @@
 
 import { many, number } from '../format'
 
-/** How a model may be kept in memory, by the words of `--offload`. */
-const MEMORY: Record<string, string> = {
-  none: 'as a whole',
-  components: 'part by part',
-  blocks: 'block by block',
-}
-
 export const models = {
   title: 'Models',
   loras: 'LoRA',
@@ -16,7 +9,7 @@ export const models = {
   drop: 'Drop LoRA files here',
   dropHint: '.safetensors of any trainer: diffusers, kohya, ComfyUI, XLabs, OneTrainer, LyCORIS',
   url: 'Address of a LoRA file',
-  urlPlaceholder: 'or give the address of a .safetensors file',
+  urlPlaceholder: 'Address of a .safetensors file',
   importUrl: 'Import',
   fetching: 'The server downloads it…',
   formats: {
@@ -35,8 +28,8 @@ export const models = {
   bases: 'Base models',
   basesHint: 'They draw the pictures.',
   repo: 'Name of a base model on Hugging Face',
-  repoPlaceholder: 'OWNER/NAME, such as black-forest-labs/FLUX.1-schnell',
-  repoHint: 'The server downloads it from Hugging Face. Models with a licence to accept need HF_TOKEN on the server.',
+  repoPlaceholder: 'OWNER/NAME',
+  repoHint: 'Such as black-forest-labs/FLUX.1-schnell. The server downloads it from Hugging Face; models with a licence to accept need HF_TOKEN on the server.',
   install: 'Install',
   asking: 'Asking…',
   installs: 'Installations',
@@ -45,8 +38,9 @@ export const models = {
   entering: 'Looking into the files…',
   arrived: (done: string, all: string, file: string) => `${done} of ${all}  ·  ${file}`,
   stop: (source: string) => `Stop installing ${source}`,
-  memory: (mode: string, size: string) => `${size} ${MEMORY[mode] ?? mode}`,
-  memoryFacts: (needs: string[]) => `Memory: ${needs.join('  ·  ')}`,
+  memory: 'Memory that it needs',
+  /** How it may be kept there, by the words of `--offload`. */
+  memoryModes: { none: 'as a whole', components: 'part by part', blocks: 'block by block' } as Record<string, string>,
   removeBase: (name: string) => `Remove ${name}`,
   removeBaseTitle: (name: string) => `Remove “${name}”?`,
   removeBaseHint: 'It leaves the list of models. Its files stay in the cache of the server, so that installing it again is quick.',

@@ -1,6 +1,6 @@
 // What is said of a picture wherever it is shown.
 
-import { duration, many } from '../format'
+import { duration, many, sentence } from '../format'
 
 const STAGES: Record<string, string> = {
   load: 'Loading the model',
@@ -47,6 +47,8 @@ export const pictures = {
     sha: 'SHA-256',
   },
 
+  /** The server's own words, with quotation marks as people write them. */
+  warning: (words: string) => sentence(words.replace(/`([^`]*)`/g, '“$1”')),
   status: (name: string) => STATUSES[name] ?? name,
   jobLabel: (status: string, prompt: string, detail = '') => [`${STATUSES[status] ?? status}: ${prompt}`, detail].filter(Boolean).join(', '),
   facts: (width: number, height: number, seed: number, steps: number, guidance: number, seconds: number) =>

@@ -65,6 +65,19 @@ test('a server that does not answer is told of once, and asked again by hand', a
   await own.close()
 })
 
+test('one can go to every page while the server is away', async () => {
+  const { context: own, page: other } = await open(browser, server.address)
+  const loaded = other.waitForResponse(/LoginPage-[^/]+\.js$/) // the last of all pages
+  await other.goto('/')
+  await loaded
+  await own.setOffline(true)
+  for (const name of ['Gallery', 'Train', 'Models', 'Queue']) {
+    await other.getByRole('navigation').getByRole('link', { name }).click()
+    await other.getByRole('heading', { level: 1, name: name === 'Queue' ? 'Queue and system' : name }).waitFor({ state: 'attached' })
+  }
+  await own.close()
+})
+
 test('nothing went wrong in the browser, and nothing was asked of another machine', () => {
   assert.deepEqual(faults, [])
 })

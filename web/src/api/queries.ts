@@ -16,6 +16,8 @@ export const queryClient = new QueryClient({
       refetchOnWindowFocus: false,
       refetchOnReconnect: false,
       retry: (count, error) => !(error instanceof Refusal) && count < 3,
+      // Three seconds in all, before one is told that the server cannot be reached.
+      retryDelay: (count) => 400 * 2 ** count,
     },
   },
 })

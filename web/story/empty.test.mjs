@@ -1,4 +1,5 @@
 // A studio in which nothing is yet, and one whose server answers nothing: each page says what to do.
+import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
 import { launch, open } from './browser.mjs'
@@ -33,6 +34,7 @@ test('so are pages that wait, and pages whose server answers nothing', async () 
     isAway = true
     await Promise.all(held.map((route) => route.abort()))
     await page.getByText('The server cannot be reached').first().waitFor({ timeout: 60_000 })
+    assert.equal(await page.getByRole('alert').count(), 1, `${name} says it once`)
     await look(page, `failed-${name}`)
     await context.close()
   }

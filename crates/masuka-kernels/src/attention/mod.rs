@@ -7,8 +7,10 @@
 mod reference; // what is meant
 mod flash; // blocks of queries walk over blocks of keys
 mod pack; // keys and values of a head, packed for the products
+mod backward; // gradients, block by block of queries
 mod softmax; // one block of scores to weights, with the running maximum and sum
 
+pub use backward::{AttentionGradients, attention_backward};
 pub use reference::attention as reference_attention;
 
 use crate::level::Simd;

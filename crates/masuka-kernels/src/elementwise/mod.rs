@@ -1,6 +1,9 @@
 //! Functions of one number after another: activations, sums, gated residuals. Computed in f32 and rounded once.
 
 mod reference; // what is meant
+mod backward; // gradients of GELU and gated residuals
+
+pub use backward::{gated_backward, gelu_tanh_backward, gelu_tanh_rows};
 
 use crate::level::Simd;
 use crate::threads::{self, SharedPtr};

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::*;
+use crate::rows::{Rows, RowsMut};
 use crate::testing::{Random, assert_close};
 
 /// Half the distance between neighbouring bf16, relative.
@@ -33,6 +34,78 @@ fn activations_agree_with_their_definitions_at_every_level() {
                 let bound = |y: f32| BF16_ROUNDING * y.abs() + 3e-6;
                 assert_close(&widened(&y16), &expected(&widened(&x16)), bound, &case);
             }
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_gelu_agrees_with_differences_at_every_level() {
+    let mut random = Random::new(3);
+    for simd in Simd::supported() {
+        for (rows, columns, stride) in [(1, 1, 1), (3, 17, 20), (2, 5000, 5001), (130, 64, 64)] {
+            let x: Vec<f32> = random.vec_f32(rows * stride).iter().map(|x| 6.0 * x).collect();
+            let x16: Vec<bf16> = x.iter().map(|x| bf16::from_f32(*x)).collect();
+            let grad16 = random.vec_bf16(rows * stride);
+            let grad = widened(&grad16);
+            let expected = |x: &[f32]| -> Vec<f32> {
+                let slope = |x: f64| {
+                    let y = |x| reference::activation(Activation::GeluTanh, x);
+                    (y(x + 1e-5) - y(x - 1e-5)) / 2e-5
+                };
+                let numbers = (0..rows).flat_map(|row| row * stride..row * stride + columns);
+                numbers.map(|i| (slope(x[i].into()) * f64::from(grad[i])) as f32).collect()
+            };
+            let case = format!("{simd:?} {rows} {columns} {stride}");
+            let mut dx = vec![0.0; rows * columns];
+            let view = |x| Rows::strided(x, rows, columns, stride);
+            let to = RowsMut::new(&mut dx, columns);
+            backward::gelu_on(simd, view(&x), Some(view(&grad)), to);
+            assert_close(&dx, &expected(&x), |y| 1e-5 * y.abs() + 1e-5, &case);
+            let mut dx = vec![bf16::ZERO; rows * columns];
+            let view = |x| Rows::strided(x, rows, columns, stride);
+            let to = RowsMut::new(&mut dx, columns);
+            backward::gelu_on(simd, view(&x16), Some(view(&grad16)), to);
+            let bound = |y: f32| BF16_ROUNDING * y.abs() + 1e-5;
+            assert_close(&widened(&dx), &expected(&widened(&x16)), bound, &case);
+        }
+    }
+}
+
+#[test]
+fn gelu_of_rows_is_that_of_numbers() {
+    let mut random = Random::new(4);
+    let x = random.vec_f32(5 * 40);
+    let (mut rows, mut numbers) = (vec![7.0; 5 * 50], vec![0.0; 5 * 40]);
+    gelu_tanh_rows(Rows::new(&x, 40), RowsMut::strided(&mut rows, 5, 40, 50));
+    activate(Activation::GeluTanh, &x, &mut numbers);
+    for (row, numbers) in rows.chunks(50).zip(numbers.chunks(40)) {
+        assert_eq!(&row[..40], numbers);
+        assert_eq!(row[40..], [7.0; 10]);
+    }
+}
+
+#[test]
+fn gradients_of_gated_residuals_agree_with_their_definition() {
+    let mut random = Random::new(5);
+    for simd in Simd::supported() {
+        for (b, l, d) in [(1, 1, 1), (2, 3, 17), (1, 150, 64), (3, 65, 10)] {
+            let [grad, y] = [(); 2].map(|()| random.vec_f32(b * l * d));
+            let gate = random.vec_f32(b * d);
+            let (mut dy, mut dy16) = (vec![0.0; b * l * d], vec![bf16::ZERO; b * l * d]);
+            let dgate = backward::gated_backward_on(simd, [&grad, &gate, &y], d, &mut dy);
+            backward::gated_backward_on(simd, [&grad, &gate, &y], d, &mut dy16);
+            let expected: Vec<f32> =
+                (0..b * l * d).map(|i| grad[i] * gate[i / (l * d) * d + i % d]).collect();
+            assert_eq!(dy, expected);
+            let rounded: Vec<bf16> = expected.iter().map(|x| bf16::from_f32(*x)).collect();
+            assert_eq!(dy16, rounded);
+            let mut sums = vec![0.0_f64; b * d];
+            for i in 0..b * l * d {
+                sums[i / (l * d) * d + i % d] += f64::from(grad[i]) * f64::from(y[i]);
+            }
+            let sums: Vec<f32> = sums.into_iter().map(|x| x as f32).collect();
+            // Sums of at most 150 products below 1.
+            assert_close(&dgate, &sums, |_| 1e-5, &format!("{simd:?} {b} {l} {d}"));
         }
     }
 }

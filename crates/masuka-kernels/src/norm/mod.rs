@@ -4,8 +4,10 @@
 
 mod reference; // what is meant
 mod rows; // LayerNorm with modulation and RMSNorm, a row of d numbers at a time
+mod backward; // gradients of LayerNorm with modulation
 mod group; // GroupNorm: moments of a picture or of its parts, then one pass with SiLU
 
+pub use backward::{AffineGradients, LayerNormBackward};
 pub use group::{GroupMoments, GroupNormWeights, group_norm};
 pub use rows::{Affine, layer_norm, rms_norm};
 

@@ -52,3 +52,34 @@ pub(super) fn group_norm(
     };
     x.iter().enumerate().map(one).collect()
 }
+
+/// The gradients of x, factor and summand of LayerNorm from `grad`, in f64.
+#[cfg(test)]
+pub fn layer_norm_backward(
+    x: &[f32],
+    factor: &[f32],
+    (d, eps): (usize, f64),
+    grad: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let length = x.len() / factor.len();
+    let (mut dx, mut dfactor) = (Vec::new(), vec![0.0; factor.len()]);
+    let mut dsummand = vec![0.0; factor.len()];
+    for (row, (x, grad)) in x.chunks(d).zip(grad.chunks(d)).enumerate() {
+        let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / d as f64;
+        let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / d as f64;
+        let inverse = 1.0 / (variance + eps).sqrt();
+        let shared = row / length * d;
+        let normal: Vec<f64> = x.iter().map(|x| (f64::from(*x) - mean) * inverse).collect();
+        let scaled: Vec<f64> =
+            (0..d).map(|i| f64::from(grad[i]) * f64::from(factor[shared + i])).collect();
+        let sum = scaled.iter().sum::<f64>() / d as f64;
+        let along = scaled.iter().zip(&normal).map(|(a, b)| a * b).sum::<f64>() / d as f64;
+        for i in 0..d {
+            dfactor[shared + i] += f64::from(grad[i]) * normal[i];
+            dsummand[shared + i] += f64::from(grad[i]);
+            dx.push(((scaled[i] - sum - normal[i] * along) * inverse) as f32);
+        }
+    }
+    let narrow = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect();
+    (dx, narrow(dfactor), narrow(dsummand))
+}

@@ -122,7 +122,7 @@ impl<T: Number, Y: Number> Work for Row<'_, T, Y> {
 }
 
 #[inline(always)]
-fn mean<V: Vectors, T: Number>(v: V, x: &[T]) -> f32 {
+pub(super) fn mean<V: Vectors, T: Number>(v: V, x: &[T]) -> f32 {
     let d = x.len();
     let mut sum = v.splat(0.0);
     let mut i = 0;
@@ -136,7 +136,7 @@ fn mean<V: Vectors, T: Number>(v: V, x: &[T]) -> f32 {
 
 /// The mean of (x - mean)²; a second pass, because the difference of two large sums would cancel.
 #[inline(always)]
-fn variance<V: Vectors, T: Number>(v: V, x: &[T], mean: f32) -> f32 {
+pub(super) fn variance<V: Vectors, T: Number>(v: V, x: &[T], mean: f32) -> f32 {
     let d = x.len();
     let mut sum = v.splat(0.0);
     let mut i = 0;

@@ -50,6 +50,46 @@ fn rows_agree_with_the_papers_at_every_level() {
 }
 
 #[test]
+fn gradients_of_rows_agree_with_the_definition_at_every_level() {
+    let mut random = Random::new(4);
+    for simd in Simd::supported() {
+        for (b, l, d) in [(1, 1, 2), (2, 3, 17), (1, 5, 64), (3, 70, 100), (2, 130, 33)] {
+            let x = widened(&far_numbers(&mut random, b * l * d));
+            let factor = random.vec_f32(b * d);
+            let [one, two, before] = [(); 3].map(|()| random.vec_f32(b * l * d));
+            let grad: Vec<f32> = one.iter().zip(&two).map(|(a, b)| a + b).collect();
+            let mut expected = reference::layer_norm_backward(&x, &factor, (d, 1e-6), &grad);
+            expected.0.iter_mut().zip(&before).for_each(|(dx, before)| *dx += before);
+            let (grads, mut dx) = ([&*one, &*two], before);
+            let norm = LayerNormBackward { x: &x, factor: &factor, d, eps: 1e-6, grads: &grads };
+            let found = norm.on(simd, &mut dx);
+            let case = format!("{simd:?} {b} {l} {d}");
+            // The mean of numbers near 5 errs by a few 2⁻²⁴ · 5; rows of two may deviate by little.
+            let bound = |y: f32| if d == 2 { 1e-2 * y.abs() + 1e-2 } else { 2e-5 * y.abs() + 5e-5 };
+            assert_close(&dx, &expected.0, bound, &case);
+            let summed = |y: f32| bound(y) * (l as f32).sqrt();
+            assert_close(&found.factor, &expected.1, summed, &case);
+            assert_close(&found.summand, &expected.2, summed, &case);
+        }
+    }
+}
+
+#[test]
+fn sums_over_tokens_have_the_same_bits_for_any_number_of_threads() {
+    let mut random = Random::new(5);
+    let (x, grad) = (random.vec_f32(2 * 200 * 24), random.vec_f32(2 * 200 * 24));
+    let factor = random.vec_f32(2 * 24);
+    let run = |count| {
+        crate::threads::set_count(count);
+        let mut dx = vec![0.0; x.len()];
+        let norm = LayerNormBackward { x: &x, factor: &factor, d: 24, eps: 1e-6, grads: &[&grad] };
+        (norm.add_to(&mut dx), dx)
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(3));
+}
+
+#[test]
 fn groups_agree_with_the_paper_at_every_level() {
     let mut random = Random::new(2);
     for simd in Simd::supported() {

@@ -4,6 +4,9 @@
 //! Axis key: x is (b, l, h, d) with tokens `stride` numbers apart; tables are (l, d/2).
 
 mod reference; // what is meant
+mod backward; // the gradient, with that of the norm
+
+pub use backward::rotate_backward;
 
 use crate::aligned::with_scratch;
 use crate::level::Simd;
@@ -206,6 +209,55 @@ mod tests {
         rotate_on(simd, shape, &from, &rotation, &mut to);
         let y: Vec<f32> = y.iter().map(|y| y.to_f32()).collect();
         assert_close(&y, &expected, |y| y.abs() / 256.0 + 2e-6, &case);
+    }
+
+    fn check_backward(simd: Simd, shape: HeadsShape, gap: usize) {
+        let HeadsShape { b, l, h, d } = shape;
+        let mut random = Random::new(8);
+        let (stride, batch_stride) = (h * d + gap, l * (h * d + gap) + 3);
+        let [x16, grad16] = [(); 2].map(|()| random.vec_bf16(b * batch_stride));
+        let [x, grad] = [&x16, &grad16].map(|x| x.iter().map(|x| x.to_f32()).collect::<Vec<f32>>());
+        let angles = random.vec_f32(l * d / 2);
+        let weight = random.vec_f32(d);
+        let cos: Vec<f32> = angles.iter().map(|x| (4.0 * x).cos()).collect();
+        let sin: Vec<f32> = angles.iter().map(|x| (4.0 * x).sin()).collect();
+        let rotation = Rotation { norm: Some((&weight, 1e-6)), cos: &cos, sin: &sin };
+        let strides = (stride, batch_stride);
+        let expected = reference::rotate_backward(shape, (&x, &grad), strides, &rotation);
+        let case = format!("{simd:?} {shape:?} gap {gap} backward");
+        let tokens = |data| Tokens { data, stride, batch_stride };
+        let mut dx = vec![0.0; b * l * h * d];
+        let mut to = Tokens { data: &mut *dx, stride: h * d, batch_stride: l * h * d };
+        backward::rotate_backward_on(
+            simd,
+            shape,
+            &tokens(&*x),
+            &rotation,
+            &tokens(&*grad),
+            &mut to,
+        );
+        // Heads of two numbers may be short, and are divided by their length.
+        let bound = |y: f32| 1e-5 * y.abs() + if d == 2 { 1e-3 } else { 1e-5 };
+        assert_close(&dx, &expected, bound, &case);
+
+        let tokens = |data| Tokens { data, stride, batch_stride };
+        let mut dx = vec![bf16::ZERO; b * l * h * d];
+        let mut to = Tokens { data: &mut *dx, stride: h * d, batch_stride: l * h * d };
+        let (x, grad) = (tokens(&*x16), tokens(&*grad16));
+        backward::rotate_backward_on(simd, shape, &x, &rotation, &grad, &mut to);
+        let dx: Vec<f32> = dx.iter().map(|y| y.to_f32()).collect();
+        assert_close(&dx, &expected, |y| y.abs() / 256.0 + bound(y), &case);
+    }
+
+    #[test]
+    fn the_gradient_agrees_with_the_definition_at_every_level() {
+        for simd in Simd::supported() {
+            for (b, l, h, d) in [(1, 1, 1, 2), (2, 3, 2, 64), (1, 5, 3, 128), (2, 4, 1, 38)] {
+                for gap in [0, 5] {
+                    check_backward(simd, HeadsShape { b, l, h, d }, gap);
+                }
+            }
+        }
     }
 
     #[test]

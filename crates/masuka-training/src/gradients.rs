@@ -1,12 +1,13 @@
 //! Loss and gradients of one batch. The model is walked block by block: the way there keeps each block's input (or
-//! its whole graph), the way back takes the gradient through one block at a time. With inputs alone kept, a block is
-//! computed again when its turn comes (arXiv:1604.06174), so that memory grows by one input a block.
+//! all that its gradients need), the way back takes the gradient through one block at a time. With inputs alone kept, a
+//! block is computed again when its turn comes (arXiv:1604.06174), so that memory grows by one input a block.
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, TensorId, Var};
 use masuka_diffusion::conditioning::Conditioning;
+use masuka_diffusion::layers::AdapterGradients;
 use masuka_diffusion::ops;
-use masuka_diffusion::transformers::flux::{FluxTransformer, Prepared, Tokens};
+use masuka_diffusion::transformers::flux::{BlockPass, FluxTransformer, Prepared, Tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainedAdapter;
@@ -56,9 +57,15 @@ impl Gradients {
         &self.0
     }
 
-    fn add(&mut self, store: &GradStore, adapter: &TrainedAdapter, factor: f64) -> Result<()> {
-        for id in store.get_ids() {
-            if let (Some(index), Some(gradient)) = (adapter.index_of(*id), store.get_id(*id)) {
+    /// Adds `factor` times the gradients of those parameters that the adapter has.
+    fn add<'a>(
+        &mut self,
+        gradients: impl IntoIterator<Item = (TensorId, &'a Tensor)>,
+        adapter: &TrainedAdapter,
+        factor: f64,
+    ) -> Result<()> {
+        for (id, gradient) in gradients {
+            if let Some(index) = adapter.index_of(id) {
                 self.0[index] = (&self.0[index] + (gradient * factor)?)?.detach();
             }
         }
@@ -109,6 +116,8 @@ pub struct Learner<'a> {
     pub keep: Keep,
     /// What a guidance-distilled model is told of guidance.
     pub guidance: f32,
+    /// Gradients by the tensor library's graph, as devices other than the processor take them anyway.
+    pub by_graph: bool,
 }
 
 impl Learner<'_> {
@@ -129,8 +138,8 @@ impl Learner<'_> {
         let mut kept = Vec::with_capacity(self.transformer.blocks());
         for index in 0..self.transformer.blocks() {
             check(proceed)?;
-            let pass = self.pass(index, &tokens, &vec, &prepared)?;
-            let input = std::mem::replace(&mut tokens, map(&pass.output, |t| Ok(t.detach()))?);
+            let (output, pass) = self.pass(index, &tokens, &vec, &prepared)?;
+            let input = std::mem::replace(&mut tokens, output);
             kept.push(match self.keep {
                 Keep::Everything => Kept::Pass(pass),
                 Keep::Inputs => Kept::Input(input),
@@ -141,11 +150,9 @@ impl Learner<'_> {
             check(proceed)?;
             let pass = match kept {
                 Kept::Pass(pass) => pass,
-                Kept::Input(input) => self.pass(index, &input, &vec, &prepared)?,
+                Kept::Input(input) => self.pass(index, &input, &vec, &prepared)?.1,
             };
-            let store = pull_back(&pass.output, &grads)?;
-            gradients.add(&store, self.adapter, factor)?;
-            grads = gradients_of(&pass.input, &store);
+            grads = self.pull_back(pass, &grads, &prepared, (gradients, factor))?;
         }
         Ok(losses)
     }
@@ -177,18 +184,45 @@ impl Learner<'_> {
         Ok(self.transformer.start(&(noise + clean)?, &batch.sigmas, prepared)?)
     }
 
-    /// One block's pass over `tokens`. Nobody asks for the gradient of the first block's input.
+    /// One block's pass over `tokens`: its result, and what the gradients need.
     fn pass(
         &self,
         index: usize,
         tokens: &Tokens,
         vec: &Tensor,
         prepared: &Prepared,
-    ) -> Result<Pass> {
-        let (tokens, input) =
-            if index == 0 { (tokens.clone(), Vec::new()) } else { variables(tokens)? };
-        let output = self.transformer.block(index, &tokens, vec, prepared)?;
-        Ok(Pass { input, output })
+    ) -> Result<(Tokens, Pass)> {
+        if self.by_graph || !device(tokens).is_cpu() {
+            let input = variables(tokens)?;
+            let output = self.transformer.block(index, &input, vec, prepared)?;
+            return Ok((map(&output, |t| Ok(t.detach()))?, Pass::Graph { input, output }));
+        }
+        let (output, pass) = self.transformer.block_pass(index, tokens, vec, prepared)?;
+        Ok((output, Pass::Own(pass)))
+    }
+
+    /// The gradient of a pass's input from that of its output; adds `factor` times those of the adapter.
+    fn pull_back(
+        &self,
+        pass: Pass,
+        grads: &Tokens,
+        prepared: &Prepared,
+        (gradients, factor): (&mut Gradients, f64),
+    ) -> Result<Tokens> {
+        match pass {
+            Pass::Own(pass) => {
+                let mut found = AdapterGradients::default();
+                let grads = self.transformer.pull_back(pass, grads, prepared, &mut found)?;
+                gradients.add(found.iter(), self.adapter, factor)?;
+                Ok(grads)
+            }
+            Pass::Graph { input, output } => {
+                let store = pull_back(&output, grads)?;
+                let found = store.get_ids().filter_map(|id| Some((*id, store.get_id(*id)?)));
+                gradients.add(found, self.adapter, factor)?;
+                gradients_of(&input, &store)
+            }
+        }
     }
 
     /// The losses, and the gradients of their mean with respect to `tokens`.
@@ -198,19 +232,21 @@ impl Learner<'_> {
         tokens: &Tokens,
         vec: &Tensor,
         prepared: &Prepared,
-    ) -> Result<(Vec<f32>, Vec<Option<Tensor>>)> {
-        let (tokens, input) = variables(tokens)?;
-        let velocity = self.transformer.finish(&tokens, vec, prepared)?;
+    ) -> Result<(Vec<f32>, Tokens)> {
+        let input = variables(tokens)?;
+        let velocity = self.transformer.finish(&input, vec, prepared)?;
         let losses = losses(&velocity, batch)?;
         let store = losses.mean_all()?.backward()?;
-        Ok((losses.to_vec1()?, gradients_of(&input, &store)))
+        Ok((losses.to_vec1()?, gradients_of(&input, &store)?))
     }
 }
 
-/// One block's pass: the variables that it was given and what it made of them, with its graph.
-struct Pass {
-    input: Vec<Var>,
-    output: Tokens,
+/// One block's pass.
+enum Pass {
+    /// By the tensor library's graph: the variables that it was given and what it made of them.
+    Graph { input: Tokens, output: Tokens },
+    /// By the transformer's own gradients.
+    Own(BlockPass),
 }
 
 /// What is kept of a block's pass.
@@ -226,29 +262,24 @@ fn losses(velocity: &Tensor, batch: &Batch) -> Result<Tensor> {
 }
 
 /// The gradients of everything below `output`, whose own are `grads`.
-fn pull_back(output: &Tokens, grads: &[Option<Tensor>]) -> Result<GradStore> {
+fn pull_back(output: &Tokens, grads: &Tokens) -> Result<GradStore> {
     let mut sum = Tensor::zeros((), DType::F32, device(output))?;
-    for (tensor, grad) in parts(output).into_iter().zip(grads) {
-        if let Some(grad) = grad {
-            sum = (sum + ops::seed(tensor, grad)?)?;
-        }
+    for (tensor, grad) in parts(output).into_iter().zip(parts(grads)) {
+        sum = (sum + ops::seed(tensor, grad)?)?;
     }
     Ok(sum.backward()?)
 }
 
-fn gradients_of(input: &[Var], store: &GradStore) -> Vec<Option<Tensor>> {
-    input.iter().map(|var| store.get(var).map(Tensor::detach)).collect()
+fn gradients_of(input: &Tokens, store: &GradStore) -> Result<Tokens> {
+    map(input, |tensor| match store.get(tensor) {
+        Some(grad) => Ok(grad.detach()),
+        None => Ok(tensor.zeros_like()?),
+    })
 }
 
 /// The same tokens as variables, whose gradients may be asked for.
-fn variables(tokens: &Tokens) -> Result<(Tokens, Vec<Var>)> {
-    let mut vars = Vec::new();
-    let tokens = map(tokens, |tensor| {
-        let var = Var::from_tensor(&tensor.contiguous()?)?;
-        vars.push(var.clone());
-        Ok(var.into_inner())
-    })?;
-    Ok((tokens, vars))
+fn variables(tokens: &Tokens) -> Result<Tokens> {
+    map(tokens, |tensor| Ok(Var::from_tensor(&tensor.contiguous()?)?.into_inner()))
 }
 
 /// Image, then text; or both joined.

@@ -4,7 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{adapter, batch, relative_error, repo, tensors, transformer};
+use candle_core::DType;
+use common::{adapter, batch, relative_error, repo, tensors, transformer, transformer_in};
 use masuka_training::adapter::{AdapterSize, Targets};
 use masuka_training::gradients::{Gradients, Keep, Learner};
 use masuka_training::pieces;
@@ -25,7 +26,8 @@ fn largest_error(
     let sigmas = io["sigmas"].to_vec1().expect("sigmas");
     let batch = batch(&io, io["noise"].clone(), sigmas);
     let mut gradients = Gradients::zeros(&adapter).expect("zeros");
-    let learner = Learner { transformer: &model, adapter: &adapter, keep, guidance: 1.0 };
+    let learner =
+        Learner { transformer: &model, adapter: &adapter, keep, guidance: 1.0, by_graph: false };
     let losses = learner.learn(&batch, 1.0, &mut gradients, &|| true).expect("gradients");
     let mean = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64;
     let expected = f64::from(io["loss"].to_vec1::<f32>().expect("the loss")[0]);
@@ -73,6 +75,37 @@ fn a_slice_of_flux_1_gets_the_gradients_of_pytorch() {
 }
 
 #[test]
+fn gradients_of_the_graph_are_those_of_the_kernels() {
+    for (file, targets) in [("attention", Targets::Attention), ("all_linear", Targets::AllLinear)] {
+        let file = repo(&format!("fixtures/training/gradients_{file}.safetensors"));
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 0.05)] {
+            let model = transformer_in(&repo("fixtures/transformer/dev"), dtype);
+            let io = tensors(&file);
+            let adapter = adapter(&model, targets, AdapterSize { rank: 4, alpha: 6.0 }, &io, "");
+            adapter.attach();
+            let batch = batch(&io, io["noise"].clone(), io["sigmas"].to_vec1().expect("sigmas"));
+            let take = |by_graph| {
+                let (transformer, adapter, keep) = (&model, &adapter, Keep::Everything);
+                let learner = Learner { transformer, adapter, keep, guidance: 1.0, by_graph };
+                let mut gradients = Gradients::zeros(adapter).expect("zeros");
+                let losses = learner.learn(&batch, 1.0, &mut gradients, &|| true);
+                (losses.expect("losses"), gradients)
+            };
+            let ((losses, own), (losses_of_graph, of_graph)) = (take(false), take(true));
+            for (a, b) in losses.iter().zip(&losses_of_graph) {
+                assert!((a - b).abs() <= bound as f32 * b.abs(), "{losses:?}, {losses_of_graph:?}");
+            }
+            for (name, (own, of_graph)) in
+                adapter.names().iter().zip(own.tensors().iter().zip(of_graph.tensors()))
+            {
+                let error = relative_error(own, of_graph);
+                assert!(error < bound, "{name} in {dtype:?} is off by {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn accumulated_gradients_add_up() {
     let (model, io) = (
         transformer(&repo("fixtures/transformer/dev")),
@@ -83,8 +116,13 @@ fn accumulated_gradients_add_up() {
     adapter.attach();
     let sigmas: Vec<f32> = io["sigmas"].to_vec1().expect("sigmas");
     let whole = batch(&io, io["noise"].clone(), sigmas.clone());
-    let learner =
-        Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs, guidance: 1.0 };
+    let learner = Learner {
+        transformer: &model,
+        adapter: &adapter,
+        keep: Keep::Inputs,
+        guidance: 1.0,
+        by_graph: false,
+    };
     let mut at_once = Gradients::zeros(&adapter).expect("zeros");
     learner.learn(&whole, 1.0, &mut at_once, &|| true).expect("gradients");
     let mut in_turn = Gradients::zeros(&adapter).expect("zeros");
@@ -121,8 +159,13 @@ fn pieces_on_several_threads_add_up_to_the_whole_and_to_the_same_bits() {
     five.conditioning.txt = thrice(&two.conditioning.txt);
     five.conditioning.pooled = thrice(&two.conditioning.pooled);
     five.sigmas = vec![0.1, 0.3, 0.5, 0.7, 0.9];
-    let learner =
-        Learner { transformer: &model, adapter: &adapter, keep: Keep::Everything, guidance: 1.0 };
+    let learner = Learner {
+        transformer: &model,
+        adapter: &adapter,
+        keep: Keep::Everything,
+        guidance: 1.0,
+        by_graph: false,
+    };
     let mut whole = Gradients::zeros(&adapter).expect("zeros");
     let losses = learner.learn(&five, 1.0, &mut whole, &|| true).expect("gradients");
     let in_pieces = |count: usize| {
@@ -150,8 +193,13 @@ fn learning_stops_between_blocks_when_asked() {
     let adapter = adapter(&model, Targets::Attention, size, &io, "");
     adapter.attach();
     let batch = batch(&io, io["noise"].clone(), io["sigmas"].to_vec1().expect("sigmas"));
-    let learner =
-        Learner { transformer: &model, adapter: &adapter, keep: Keep::Inputs, guidance: 1.0 };
+    let learner = Learner {
+        transformer: &model,
+        adapter: &adapter,
+        keep: Keep::Inputs,
+        guidance: 1.0,
+        by_graph: false,
+    };
     let mut gradients = Gradients::zeros(&adapter).expect("zeros");
     let error = learner.learn(&batch, 1.0, &mut gradients, &|| false).expect_err("a stop");
     assert!(error.is_cancelled());

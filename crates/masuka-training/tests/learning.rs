@@ -88,7 +88,13 @@ fn held_out_loss(pipeline: &mut FluxPipeline, held_out: &Dataset, adapter: &Trai
         let conditioning = Conditioning { txt: repeat(&told.txt), pooled: repeat(&told.pooled) };
         let batch = Batch { latents, noise, sigmas: SIGMAS.to_vec(), conditioning, grid: (8, 8) };
         let transformer = pipeline.transformer().expect("the transformer");
-        let learner = Learner { transformer, adapter, keep: Keep::Inputs, guidance: GUIDANCE };
+        let learner = Learner {
+            transformer,
+            adapter,
+            keep: Keep::Inputs,
+            guidance: GUIDANCE,
+            by_graph: false,
+        };
         let losses = learner.losses(&batch).expect("losses");
         sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64;
     }

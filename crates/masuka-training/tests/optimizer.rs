@@ -18,8 +18,13 @@ fn ten_steps_follow_pytorch() {
     let mut optimizer = AdamW::new(config, adapter.parameters()).expect("an optimiser");
     let schedule = Schedule { learning_rate: 2e-3, warmup_steps: 3, decay: Decay::Cosine };
     let mut average = MovingAverage::start(0.9, adapter.parameters()).expect("an average");
-    let learner =
-        Learner { transformer: &model, adapter: &adapter, keep: Keep::Everything, guidance: 1.0 };
+    let learner = Learner {
+        transformer: &model,
+        adapter: &adapter,
+        keep: Keep::Everything,
+        guidance: 1.0,
+        by_graph: false,
+    };
     let row = |name: &str| io[name].to_vec1::<f32>().expect("numbers");
     let (losses, norms, rates) = (row("loss"), row("norm"), row("learning_rate"));
     for step in 0..10 {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
+use super::trained::{TrainedLinear, TrainedLora, Trains};
 use crate::adapters::{AdapterSlot, Branch};
 use crate::error::{Error, Result};
-use crate::ops::{self, Columns, FrozenWeight, Gate, PackedLora, Then, differentiable};
+use crate::ops::differentiable::{self, LoraTensors};
+use crate::ops::{self, Columns, FrozenWeight, Gate, PackedLora, Then};
 use crate::weights::{LinearWeight, Weights};
 
 /// Whether a layer has a bias in its checkpoint.
@@ -151,21 +153,50 @@ impl Linear {
 
     /// As [`forward`](Self::forward), with gradients for `x` and the one branch that may be trained.
     fn forward_trained(&self, x: &Tensor, branches: &[Branch], dtype: DType) -> Result<Tensor> {
+        let weight = self.frozen()?;
+        differentiable::linear(x, weight, self.bias.as_ref(), one_lora(branches)?, dtype)
+    }
+
+    /// The layer on the processor for a pass whose gradients are asked for.
+    ///
+    /// # Errors
+    /// When the weight is not packed in the numbers of `T`, or more than one LoRA stands beside it.
+    pub(crate) fn trained<T: Trains>(&self) -> Result<TrainedLinear<'_, T>> {
+        let packed = match self.frozen()? {
+            FrozenWeight::Packed(weight) => Some(&**weight),
+            FrozenWeight::Dense(_) => None,
+        };
+        let weight = packed.and_then(|packed| Some((packed, T::weight(packed)?)));
+        let Some((packed, weight)) = weight else {
+            let message = "cannot be trained on; use one in f32 or bf16";
+            return Err(Error::invalid("base_model", format!("{packed:?}"), message));
+        };
+        let lora = one_lora(&self.adapters.branches())?
+            .map(|lora| TrainedLora::new(lora.down, lora.up, lora.scale))
+            .transpose()?;
+        Ok(TrainedLinear { packed, weight, bias: self.bias.as_ref(), lora })
+    }
+
+    fn frozen(&self) -> Result<&FrozenWeight> {
         let LinearWeight::Frozen(weight) = &self.weight else {
             let message = "a quantised model cannot be trained on; use one in f32 or bf16";
             return Err(Error::invalid("base_model", "in GGUF", message));
         };
-        let lora = match branches {
-            [] => None,
-            [one] => {
-                let more = || Error::invalid("adapter", "of another kind", "is no LoRA to train");
-                Some(one.tensors().ok_or_else(more)?)
-            }
-            more => {
-                let rule = "is more than the one adapter that can be trained at a time";
-                return Err(Error::invalid("adapters", more.len(), rule));
-            }
-        };
-        differentiable::linear(x, weight, self.bias.as_ref(), lora, dtype)
+        Ok(weight)
+    }
+}
+
+/// The one LoRA of a layer under training.
+fn one_lora(branches: &[Branch]) -> Result<Option<LoraTensors<'_>>> {
+    match branches {
+        [] => Ok(None),
+        [one] => {
+            let more = || Error::invalid("adapter", "of another kind", "is no LoRA to train");
+            Ok(Some(one.tensors().ok_or_else(more)?))
+        }
+        more => {
+            let rule = "is more than the one adapter that can be trained at a time";
+            Err(Error::invalid("adapters", more.len(), rule))
+        }
     }
 }

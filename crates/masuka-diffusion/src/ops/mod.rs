@@ -32,4 +32,5 @@ pub use norm::{layer_norm, modulated_layer_norm, rms_norm};
 pub use packed::{PackedWeight, Packing};
 pub use pictures::{add_pixels, from_tokens, rows_of, to_tokens, write_rows, zero_picture};
 pub use rope::{HeadsPart, norm_rope, rope};
+pub(crate) use slices::to_f32;
 pub use then::{Gate, Then};

@@ -52,7 +52,7 @@ pub(super) fn is_for_kernels(x: &Tensor) -> bool {
 }
 
 /// The numbers of `x` in f32, in the order of its shape.
-pub(super) fn to_f32(x: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn to_f32(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 

@@ -86,7 +86,7 @@ impl Step {
 
     fn take(&mut self, keep: Keep) -> Result<Gradients, Box<dyn Error>> {
         let (transformer, adapter) = (&self.transformer, &self.adapter);
-        let learner = Learner { transformer, adapter, keep, guidance: 1.0 };
+        let learner = Learner { transformer, adapter, keep, guidance: 1.0, by_graph: false };
         let mut gradients = Gradients::zeros(adapter)?;
         pieces::learn(&learner, &self.batch, 1.0, &mut gradients, &|| true)?;
         let mut clipped = gradients.clone();

@@ -83,7 +83,7 @@ impl Trainer<'_> {
             let batch = self.batch(bucket, &pictures, index)?;
             let (adapter, keep) = (&self.state.adapter, self.keep);
             let (transformer, guidance) = (self.pipeline.transformer()?, recipe.guidance as f32);
-            let learner = Learner { transformer, adapter, keep, guidance };
+            let learner = Learner { transformer, adapter, keep, guidance, by_graph: false };
             let factor = 1.0 / recipe.accumulation as f64;
             let proceed = || observer.wish() != Wish::Stop;
             let each = pieces::learn(&learner, &batch, factor, &mut gradients, &proceed)?;

@@ -25,9 +25,14 @@ pub fn tensors(path: &Path) -> HashMap<String, Tensor> {
 
 /// The transformer of `folder` in f32.
 pub fn transformer(folder: &Path) -> FluxTransformer {
+    transformer_in(folder, DType::F32)
+}
+
+/// The transformer of `folder`.
+pub fn transformer_in(folder: &Path, dtype: DType) -> FluxTransformer {
     let file = folder.join("diffusion_pytorch_model.safetensors");
     let source = Checkpoint::from_files(folder, &[file]).expect("the fixture's weights");
-    let weights = Weights::new(Box::new(source), DType::F32, &Device::Cpu);
+    let weights = Weights::new(Box::new(source), dtype, &Device::Cpu);
     let config = std::fs::read(folder.join("config.json")).expect("the fixture's configuration");
     let config = serde_json::from_slice(&config).expect("valid JSON");
     FluxTransformer::load(&weights, &config, Residency::Resident).expect("the fixture loads")

@@ -11,23 +11,23 @@ use crate::layers::{Bias, Block, Linear, RmsNorm};
 use crate::ops::{self, Attention, Columns, Gate, HeadsPart};
 use crate::weights::Weights;
 
-const QK_NORM_EPS: f64 = 1e-6;
+pub(super) const QK_NORM_EPS: f64 = 1e-6;
 const MLP_RATIO: usize = 4;
 
 /// Text and image in streams of their own that meet in attention.
 pub(super) struct DoubleStreamBlock {
-    img: Stream,
-    txt: Stream,
+    pub(super) img: Stream,
+    pub(super) txt: Stream,
 }
 
 /// One stream's half of a double-stream block.
-struct Stream {
-    dtype: DType,
-    modulation: Linear,
-    qkv: QkvProjection,
-    proj: Linear,
-    mlp_in: Linear,
-    mlp_out: Linear,
+pub(super) struct Stream {
+    pub(super) dtype: DType,
+    pub(super) modulation: Linear,
+    pub(super) qkv: QkvProjection,
+    pub(super) proj: Linear,
+    pub(super) mlp_in: Linear,
+    pub(super) mlp_out: Linear,
 }
 
 /// How diffusers names the layers of a stream.
@@ -114,11 +114,11 @@ impl Stream {
 
 /// Text and image in one stream; attention and MLP side by side.
 pub(super) struct SingleStreamBlock {
-    dtype: DType,
-    modulation: Linear,
-    qkv: QkvProjection,
-    proj_mlp: Linear,
-    proj_out: Linear,
+    pub(super) dtype: DType,
+    pub(super) modulation: Linear,
+    pub(super) qkv: QkvProjection,
+    pub(super) proj_mlp: Linear,
+    pub(super) proj_out: Linear,
 }
 
 impl Block for SingleStreamBlock {
@@ -168,13 +168,13 @@ impl SingleStreamBlock {
 }
 
 /// Queries, keys and values, and the norms of queries and keys.
-struct QkvProjection {
-    heads: usize,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    norm_q: RmsNorm,
-    norm_k: RmsNorm,
+pub(super) struct QkvProjection {
+    pub(super) heads: usize,
+    pub(super) q: Linear,
+    pub(super) k: Linear,
+    pub(super) v: Linear,
+    pub(super) norm_q: RmsNorm,
+    pub(super) norm_k: RmsNorm,
 }
 
 impl QkvProjection {

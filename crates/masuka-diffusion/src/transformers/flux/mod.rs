@@ -7,6 +7,7 @@ mod blocks; // double- and single-stream blocks
 mod config; // sizes
 mod shapes; // sizes, from the shapes of a checkpoint's tensors
 mod embeddings; // time, guidance and pooled prompt as one vector
+mod trained; // blocks with their gradients, on the processor
 mod positions; // rotary tables over (picture, row, column)
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use blocks::{DoubleStreamBlock, SingleStreamBlock};
 pub use config::FluxConfig;
 use embeddings::VectorEmbedding;
 pub use positions::RotaryTables;
+pub use trained::BlockPass;
 
 const LAYER_NORM_EPS: f64 = 1e-6;
 

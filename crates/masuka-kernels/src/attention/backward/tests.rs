@@ -28,7 +28,7 @@ fn found<T: Number>(
         v: (dv, Strides::bhld(h, l_k, d)),
     };
     run(simd, shape, &qkv, scale, view(grad, l_q), gradients);
-    to.map(|x| x.into_iter().map(|x| x.to_f32()).collect())
+    to.map(|x| x.into_iter().map(T::to_f32).collect())
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn every_level_agrees_with_the_definition() {
             for by_token in [false, true] {
                 let strides =
                     |l| if by_token { Strides::blhd(h, l, d) } else { Strides::bhld(h, l, d) };
-                let view = |i: usize, l| View { data: &*wide[i], strides: strides(l) };
+                let view = |i: usize, l| View { data: &wide[i], strides: strides(l) };
                 let qkv = Qkv { q: view(0, l_q), k: view(1, l_k), v: view(2, l_k) };
                 let expected = reference(shape, &qkv, scale, view(3, l_q));
                 let case = format!("{simd:?} {shape:?} by token {by_token}");

@@ -1,6 +1,6 @@
 // What is said of a picture wherever it is shown.
 
-import { duration, many, sentence } from '../format'
+import { duration, many, number, sentence } from '../format'
 
 const STAGES: Record<string, string> = {
   load: 'Loading the model',
@@ -75,5 +75,5 @@ export const pictures = {
   compareSplit: 'How much of the left picture is seen, in percent',
   copyPrompt: 'Copy the prompt',
   copied: 'Prompt copied',
-  deleted: (count: number) => `${many(count, 'job', 'jobs')} deleted`,
+  deleted: (count: number) => `${number.format(count)} deleted`,
 }

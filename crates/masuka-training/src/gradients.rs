@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainedAdapter;
 use crate::error::Result;
+use crate::numbers;
 
 /// What of the forward pass is kept for the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,10 @@ impl Gradients {
     /// # Errors
     /// When the device fails.
     pub fn zeros(adapter: &TrainedAdapter) -> Result<Self> {
-        let zeros = adapter.parameters().iter().map(|var| var.zeros_like());
+        // One zero each, seen as many: what is added first takes its place without a sum.
+        let zero =
+            |var: &Var| Tensor::zeros((1, 1), var.dtype(), var.device())?.broadcast_as(var.shape());
+        let zeros = adapter.parameters().iter().map(zero);
         Ok(Self(zeros.collect::<candle_core::Result<_>>()?))
     }
 
@@ -57,26 +61,29 @@ impl Gradients {
         &self.0
     }
 
-    /// Adds `factor` times the gradients of those parameters that the adapter has.
+    /// Adds the gradients of those parameters that the adapter has.
     fn add<'a>(
         &mut self,
         gradients: impl IntoIterator<Item = (TensorId, &'a Tensor)>,
         adapter: &TrainedAdapter,
-        factor: f64,
     ) -> Result<()> {
         for (id, gradient) in gradients {
             if let Some(index) = adapter.index_of(id) {
-                self.0[index] = (&self.0[index] + (gradient * factor)?)?.detach();
+                self.0[index] = sum(&self.0[index], gradient)?.detach();
             }
         }
         Ok(())
     }
 
-    /// Adds other gradients of the same adapter.
-    pub(crate) fn add_all(&mut self, others: &Self) -> Result<()> {
-        for (gradient, other) in self.0.iter_mut().zip(&others.0) {
-            *gradient = (&*gradient + other)?;
-        }
+    /// Adds other gradients of the same adapter, in their order.
+    pub(crate) fn add_all(&mut self, others: &[Self]) -> Result<()> {
+        self.0 = numbers::for_each(self.0.len(), |i| {
+            let mut total = self.0[i].clone();
+            for other in others {
+                total = sum(&total, &other.0[i])?;
+            }
+            Ok(total)
+        })?;
         Ok(())
     }
 
@@ -85,9 +92,10 @@ impl Gradients {
     /// # Errors
     /// When the device fails.
     pub fn norm(&self) -> Result<f64> {
-        let squares = self.0.iter().map(|g| g.sqr()?.sum_all()?.to_scalar::<f32>());
-        let squares = squares.collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
+        let squares = numbers::for_each(self.0.len(), |i| {
+            Ok(f64::from(self.0[i].sqr()?.sum_all()?.to_scalar::<f32>()?))
+        })?;
+        Ok(squares.into_iter().sum::<f64>().sqrt())
     }
 
     /// Scales the gradients down to the norm `largest`, as `torch.nn.utils.clip_grad_norm_`; returns the norm before.
@@ -98,12 +106,15 @@ impl Gradients {
         let norm = self.norm()?;
         let factor = largest / (norm + 1e-6);
         if factor < 1.0 {
-            for gradient in &mut self.0 {
-                *gradient = (&*gradient * factor)?;
-            }
+            self.0 = numbers::for_each(self.0.len(), |i| Ok((&self.0[i] * factor)?))?;
         }
         Ok(norm)
     }
+}
+
+/// a + b; b itself where a is one zero seen as many.
+fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.is_contiguous() { Ok((a + b)?) } else { Ok(b.clone()) }
 }
 
 /// Training's view of a model with an adapter beside it.
@@ -145,14 +156,14 @@ impl Learner<'_> {
                 Keep::Inputs => Kept::Input(input),
             });
         }
-        let (losses, mut grads) = self.finish(batch, &tokens, &vec, &prepared)?;
+        let (losses, mut grads) = self.finish(batch, factor, &tokens, &vec, &prepared)?;
         for (index, kept) in kept.into_iter().enumerate().rev() {
             check(proceed)?;
             let pass = match kept {
                 Kept::Pass(pass) => pass,
                 Kept::Input(input) => self.pass(index, &input, &vec, &prepared)?.1,
             };
-            grads = self.pull_back(pass, &grads, &prepared, (gradients, factor))?;
+            grads = self.pull_back(pass, &grads, &prepared, gradients)?;
         }
         Ok(losses)
     }
@@ -201,34 +212,35 @@ impl Learner<'_> {
         Ok((output, Pass::Own(pass)))
     }
 
-    /// The gradient of a pass's input from that of its output; adds `factor` times those of the adapter.
+    /// The gradient of a pass's input from that of its output; adds those of the adapter.
     fn pull_back(
         &self,
         pass: Pass,
         grads: &Tokens,
         prepared: &Prepared,
-        (gradients, factor): (&mut Gradients, f64),
+        gradients: &mut Gradients,
     ) -> Result<Tokens> {
         match pass {
             Pass::Own(pass) => {
                 let mut found = AdapterGradients::default();
                 let grads = self.transformer.pull_back(pass, grads, prepared, &mut found)?;
-                gradients.add(found.iter(), self.adapter, factor)?;
+                gradients.add(found.iter(), self.adapter)?;
                 Ok(grads)
             }
             Pass::Graph { input, output } => {
                 let store = pull_back(&output, grads)?;
                 let found = store.get_ids().filter_map(|id| Some((*id, store.get_id(*id)?)));
-                gradients.add(found, self.adapter, factor)?;
+                gradients.add(found, self.adapter)?;
                 gradients_of(&input, &store)
             }
         }
     }
 
-    /// The losses, and the gradients of their mean with respect to `tokens`.
+    /// The losses, and `factor` times the gradients of their mean with respect to `tokens`.
     fn finish(
         &self,
         batch: &Batch,
+        factor: f64,
         tokens: &Tokens,
         vec: &Tensor,
         prepared: &Prepared,
@@ -236,7 +248,7 @@ impl Learner<'_> {
         let input = variables(tokens)?;
         let velocity = self.transformer.finish(&input, vec, prepared)?;
         let losses = losses(&velocity, batch)?;
-        let store = losses.mean_all()?.backward()?;
+        let store = (losses.mean_all()? * factor)?.backward()?;
         Ok((losses.to_vec1()?, gradients_of(&input, &store)?))
     }
 }

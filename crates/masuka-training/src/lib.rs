@@ -8,6 +8,7 @@ pub mod error; // what can go wrong
 pub mod observer; // progress, pause, stopping
 pub mod recipe; // everything that decides what an adapter becomes
 pub mod randomness; // one seed, many independent streams
+mod numbers; // an adapter's tensors as plain numbers, on all threads
 mod files; // writing so that nobody sees half of a file
 pub mod dataset; // pictures and captions, in batches of equal size
 pub mod prior; // pictures of the base model, mixed in

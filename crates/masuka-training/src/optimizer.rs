@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
+use crate::numbers;
 
 /// The constants of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,17 +74,85 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         self.steps += 1;
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let step_size = learning_rate / (1.0 - beta1.powi(steps));
-        let root_correction = (1.0 - beta2.powi(steps)).sqrt();
-        let each = parameters.iter().zip(gradients.tensors()).zip(&mut self.moments);
-        for ((parameter, gradient), [mean, square]) in each {
-            *mean = ((&*mean * beta1)? + (gradient * (1.0 - beta1))?)?;
-            *square = ((&*square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
-            let spread = ((square.sqrt()? / root_correction)? + eps)?;
-            let kept = (parameter.as_detached_tensor() * (1.0 - learning_rate * weight_decay))?;
-            parameter.set(&(kept - ((&*mean / spread)? * step_size)?)?)?;
+        let factors = Factors {
+            beta1,
+            beta2,
+            eps,
+            kept: 1.0 - learning_rate * weight_decay,
+            step_size: learning_rate / (1.0 - beta1.powi(steps)),
+            root_correction: (1.0 - beta2.powi(steps)).sqrt(),
+        };
+        let moved = numbers::for_each(parameters.len(), |i| {
+            let (parameter, moments) = (parameters[i].as_detached_tensor(), &self.moments[i]);
+            let gradient = &gradients.tensors()[i];
+            match parameter.device().is_cpu() {
+                true => factors.one_pass(&parameter, gradient, moments),
+                false => factors.by_tensors(&parameter, gradient, moments),
+            }
+        })?;
+        for ((parameter, moments), [value, mean, square]) in
+            parameters.iter().zip(&mut self.moments).zip(moved)
+        {
+            *moments = [mean, square];
+            parameter.set(&value)?;
         }
         Ok(())
+    }
+}
+
+/// The numbers of one step.
+struct Factors {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    /// What weight decay leaves of a parameter.
+    kept: f64,
+    step_size: f64,
+    root_correction: f64,
+}
+
+impl Factors {
+    /// The new parameter, mean and square.
+    fn by_tensors(
+        &self,
+        parameter: &Tensor,
+        gradient: &Tensor,
+        [mean, square]: &[Tensor; 2],
+    ) -> Result<[Tensor; 3]> {
+        let mean = ((mean * self.beta1)? + (gradient * (1.0 - self.beta1))?)?;
+        let square = ((square * self.beta2)? + (gradient.sqr()? * (1.0 - self.beta2))?)?;
+        let spread = ((square.sqrt()? / self.root_correction)? + self.eps)?;
+        let value = ((parameter * self.kept)? - ((&mean / spread)? * self.step_size)?)?;
+        Ok([value, mean, square])
+    }
+
+    /// The same on the processor, in one pass.
+    fn one_pass(
+        &self,
+        parameter: &Tensor,
+        gradient: &Tensor,
+        [mean, square]: &[Tensor; 2],
+    ) -> Result<[Tensor; 3]> {
+        let [beta1, beta2, eps, kept, step_size] =
+            [self.beta1, self.beta2, self.eps, self.kept, self.step_size].map(|x| x as f32);
+        let (new1, new2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
+        let correction = (1.0 / self.root_correction) as f32;
+        let tensors = [parameter, gradient, mean, square];
+        let [mut values, mut means, mut squares] =
+            [(); 3].map(|()| Vec::with_capacity(parameter.elem_count()));
+        numbers::with_numbers(tensors, |[parameter, gradient, mean, square]| {
+            means.extend(mean.iter().zip(gradient).map(|(mean, g)| mean * beta1 + g * new1));
+            let both = square.iter().zip(gradient);
+            squares.extend(both.map(|(square, g)| square * beta2 + g * g * new2));
+            let all = parameter.iter().zip(&means).zip(&squares);
+            values.extend(all.map(|((value, mean), square): ((&f32, &f32), &f32)| {
+                let spread = square.sqrt() * correction + eps;
+                value * kept - mean / spread * step_size
+            }));
+            Ok(())
+        })?;
+        let tensor = |numbers| Tensor::from_vec(numbers, parameter.shape(), parameter.device());
+        Ok([tensor(values)?, tensor(means)?, tensor(squares)?])
     }
 }
 
@@ -195,7 +264,35 @@ impl MovingAverage {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
+
+    #[test]
+    fn a_step_in_one_pass_is_that_of_tensors() {
+        let random = || Tensor::randn(0.0_f32, 1.0, (7, 33), &Device::Cpu).expect("numbers");
+        let (parameter, gradient, mean) = (random(), random(), random());
+        let square = random().sqr().expect("squares");
+        let factors = Factors {
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            kept: 0.999,
+            step_size: 1e-2,
+            root_correction: 0.3,
+        };
+        let moments = [mean, square];
+        let found = factors.one_pass(&parameter, &gradient, &moments).expect("a step");
+        let expected = factors.by_tensors(&parameter, &gradient, &moments).expect("a step");
+        for (found, expected) in found.iter().zip(&expected) {
+            let numbers = |x: &Tensor| x.flatten_all().and_then(|x| x.to_vec1::<f32>());
+            let (found, expected) = (numbers(found), numbers(expected));
+            for (a, b) in found.expect("numbers").iter().zip(&expected.expect("numbers")) {
+                // A few roundings each.
+                assert!((a - b).abs() <= 1e-6 * (1.0 + b.abs()), "{a}, not {b}");
+            }
+        }
+    }
 
     #[test]
     fn the_learning_rate_rises_then_falls() {

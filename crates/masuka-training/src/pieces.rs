@@ -40,13 +40,11 @@ pub fn learn(
         let losses = learner.learn(&piece, factor, &mut gradients, proceed)?;
         Ok((losses, gradients))
     };
-    let mut losses = Vec::with_capacity(pictures);
-    for learned in side_by_side(pieces.len(), learn_one)? {
-        let (each, of_piece) = learned?;
-        losses.extend(each);
-        gradients.add_all(&of_piece)?;
-    }
-    Ok(losses)
+    let learned = side_by_side(pieces.len(), learn_one)?;
+    let (losses, of_pieces): (Vec<_>, Vec<_>) =
+        learned.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    gradients.add_all(&of_pieces)?;
+    Ok(losses.concat())
 }
 
 /// `count` pictures of a batch.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::Connection;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
@@ -87,6 +88,18 @@ impl Database {
         Statement::from_sql_and_values(self.writer.get_database_backend(), sql, values)
     }
 
+    /// Runs `statements` about `id` (their `$1`) in one transaction, in order.
+    ///
+    /// # Errors
+    /// When the database refuses one; then none was run.
+    pub(crate) async fn execute_all(&self, statements: &[&str], id: &str) -> Result<()> {
+        let transaction = self.begin().await?;
+        for sql in statements {
+            transaction.execute_raw(self.statement(sql, [id.into()])).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
     /// The database's clock, in milliseconds since 1970.
     ///
     /// # Errors
@@ -114,6 +127,13 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
     options.max_connections(connections).min_connections(1).sqlx_logging(false);
     options.acquire_timeout(BUSY_TIMEOUT * 3);
     options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    // A full disk ends a transaction within SQLite, and sqlx counts it as open: what would be committed on such a
+    // connection afterwards would be part of it, and lost. Such a connection is closed.
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.before_acquire(|connection, _| {
+            Box::pin(async move { Ok(!connection.is_in_transaction()) })
+        })
+    });
     options.map_sqlx_sqlite_opts(|options| {
         options
             .create_if_missing(true)

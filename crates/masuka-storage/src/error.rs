@@ -41,6 +41,28 @@ pub enum Error {
     /// Jobs that wait or run need this model.
     #[error("model `{0}` is used by jobs that wait or run; cancel them or wait before deleting it")]
     ModelInUse(String),
+    /// Another base model is drawn with files of this one.
+    #[error("base model `{id}` has files that `{by}` needs; remove `{by}` first")]
+    BaseModelNeeded {
+        /// The one that was to go.
+        id: String,
+        /// The one that needs it.
+        by: String,
+    },
+    /// The files of a base model are not ours to erase.
+    #[error(
+        "base model `{id}` lies at `{source_path}`, where it was not downloaded to by this program; take it off the \
+         list without its files, and erase them there"
+    )]
+    FilesElsewhere {
+        /// The base model.
+        id: String,
+        /// Where it is.
+        source_path: String,
+    },
+    /// A download is on its way into this folder.
+    #[error("`{}` is being downloaded to; wait for that, or stop it", .0.display())]
+    BeingDownloaded(PathBuf),
     /// Trainings that wait, pause or run need this dataset.
     #[error(
         "dataset `{0}` is used by trainings that are not over; cancel them or wait before deleting from it"

@@ -3,7 +3,7 @@
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, Statement,
 };
 use serde_json::Value;
 
@@ -30,6 +30,32 @@ pub(crate) async fn record(
     let row = transaction.query_one_raw(database.statement(sql, values)).await?;
     let row = row.ok_or_else(|| Error::corrupt("event", "no id"))?;
     Ok(row.try_get("", "id")?)
+}
+
+/// What a change is about, and what is told of it.
+pub(crate) struct Told<'a> {
+    /// Its name in an error, such as `job`.
+    pub(crate) what: &'static str,
+    /// The job.
+    pub(crate) id: &'a str,
+    /// The event.
+    pub(crate) kind: &'a str,
+    /// What belongs to it.
+    pub(crate) payload: Value,
+}
+
+/// Makes a change together with the event that tells of it; one that changes nothing is [`Error::NotFound`].
+pub(crate) async fn change(
+    database: &Database,
+    change: Statement,
+    Told { what, id, kind, payload }: Told<'_>,
+) -> Result<()> {
+    let transaction = database.begin().await?;
+    if transaction.execute_raw(change).await?.rows_affected() == 0 {
+        return Err(Error::not_found(what, id));
+    }
+    record(database, &transaction, id, kind, &payload).await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Events after the id `after`, oldest first, of one job or of all.

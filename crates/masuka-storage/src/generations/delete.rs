@@ -6,12 +6,20 @@ use serde_json::json;
 
 use super::Generations;
 use crate::blobs::{BlobKey, Blobs};
-use crate::error::{Error, Result};
-use crate::events;
-use crate::queue::JobStatus;
+use crate::error::Result;
+use crate::events::{self, Told};
 
 /// How long a deleted generation can be brought back.
 pub const RESTORE_WITHIN_MS: i64 = 30_000;
+
+/// The rows of one, those that find the others last.
+const ERASE_ROWS: [&str; 5] = [
+    "DELETE FROM outputs WHERE job_id = $1",
+    "DELETE FROM job_events WHERE job_id = $1",
+    "DELETE FROM generation_loras WHERE generation_id = $1",
+    "DELETE FROM generations WHERE id = $1",
+    "DELETE FROM jobs WHERE id = $1",
+];
 
 impl Generations {
     /// Deletes it; an unfinished job is cancelled first. Whether a worker must hear of that.
@@ -20,14 +28,7 @@ impl Generations {
     /// [`Error::NotFound`], or the database refuses.
     pub async fn delete(&self, id: &str) -> Result<bool> {
         let found = self.find(id).await?;
-        let running = match found.job.status()?.is_final() {
-            true => false,
-            false => match self.queue.cancel(id).await {
-                Ok(status) => status == JobStatus::Running,
-                Err(Error::WrongState { .. }) => false, // it has just ended
-                Err(error) => return Err(error),
-            },
-        };
+        let running = self.queue.abandon(&found.job).await?;
         let sql =
             "UPDATE generations SET deleted_at_ms = NOW_MS WHERE id = $1 AND deleted_at_ms IS NULL";
         self.mark(id, self.database.statement(sql, [id.into()]), "deleted").await?;
@@ -46,13 +47,8 @@ impl Generations {
     }
 
     async fn mark(&self, id: &str, change: Statement, kind: &str) -> Result<()> {
-        let transaction = self.database.begin().await?;
-        let changed = transaction.execute_raw(change).await?;
-        if changed.rows_affected() == 0 {
-            return Err(Error::not_found("job", id));
-        }
-        events::record(&self.database, &transaction, id, kind, &json!({ "status": kind })).await?;
-        Ok(transaction.commit().await?)
+        let payload = json!({ "status": kind });
+        events::change(&self.database, change, Told { what: "job", id, kind, payload }).await
     }
 
     /// Erases what was deleted longer ago than can be restored; how many.
@@ -69,23 +65,8 @@ impl Generations {
         for row in rows {
             let id: String = row.try_get("", "id")?;
             blobs.delete_all(&BlobKey::parse(&format!("generated/{id}"))?).await?;
-            self.erase_rows(&id).await?;
+            self.database.execute_all(&ERASE_ROWS, &id).await?;
         }
         Ok(count)
-    }
-
-    async fn erase_rows(&self, id: &str) -> Result<()> {
-        let transaction = self.database.begin().await?;
-        let tables = [
-            "DELETE FROM outputs WHERE job_id = $1",
-            "DELETE FROM job_events WHERE job_id = $1",
-            "DELETE FROM generation_loras WHERE generation_id = $1",
-            "DELETE FROM generations WHERE id = $1",
-            "DELETE FROM jobs WHERE id = $1",
-        ];
-        for sql in tables {
-            transaction.execute_raw(self.database.statement(sql, [id.into()])).await?;
-        }
-        Ok(transaction.commit().await?)
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::database::Database;
 use crate::entities::{generation, job, output};
 use crate::error::{Error, Result};
-use crate::events;
+use crate::events::{self, Told};
 use crate::queue::{NewJob, Queue};
 
 mod list; // newest first, filtered, page by page
@@ -180,12 +180,13 @@ impl Generations {
     /// [`Error::NotFound`], or the database is gone.
     pub async fn find(&self, id: &str) -> Result<Generation> {
         let reader = self.database.reader();
+        // First, so that what a job that is over has published is there in what is read afterwards.
+        let job = self.queue.find(id).await?;
         let row = generation::Entity::find_by_id(id)
             .filter(generation::Column::DeletedAtMs.is_null())
             .one(reader)
             .await?;
         let row = row.ok_or_else(|| Error::not_found("job", id))?;
-        let job = self.queue.find(id).await?;
         let outputs = output::Entity::find()
             .filter(output::Column::JobId.eq(id))
             .order_by_asc(output::Column::Position)
@@ -200,14 +201,10 @@ impl Generations {
     /// [`Error::NotFound`], or the database refuses.
     pub async fn set_favorite(&self, id: &str, favorite: bool) -> Result<()> {
         let sql = "UPDATE generations SET favorite = $2 WHERE id = $1 AND deleted_at_ms IS NULL";
-        let transaction = self.database.begin().await?;
         let values: [Value; 2] = [id.into(), favorite.into()];
-        let changed = transaction.execute_raw(self.database.statement(sql, values)).await?;
-        if changed.rows_affected() == 0 {
-            return Err(Error::not_found("job", id));
-        }
+        let change = self.database.statement(sql, values);
         let payload = json!({ "favorite": favorite });
-        events::record(&self.database, &transaction, id, "favorite", &payload).await?;
-        Ok(transaction.commit().await?)
+        let told = Told { what: "job", id, kind: "favorite", payload };
+        events::change(&self.database, change, told).await
     }
 }

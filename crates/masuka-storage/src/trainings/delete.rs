@@ -8,8 +8,17 @@ use serde_json::json;
 use super::Trainings;
 use crate::blobs::{BlobKey, Blobs};
 use crate::error::{Error, Result};
-use crate::events;
-use crate::queue::JobStatus;
+use crate::events::{self, Told};
+
+/// The rows of one, those that find the others last.
+const ERASE_ROWS: [&str; 6] = [
+    "DELETE FROM training_losses WHERE session_id = $1",
+    "DELETE FROM training_samples WHERE session_id = $1",
+    "DELETE FROM training_checkpoints WHERE session_id = $1",
+    "DELETE FROM job_events WHERE job_id = $1",
+    "DELETE FROM training_sessions WHERE id = $1",
+    "DELETE FROM jobs WHERE id = $1",
+];
 
 impl Trainings {
     /// Deletes it; an unfinished job is cancelled first. Whether a worker must hear of that.
@@ -18,24 +27,13 @@ impl Trainings {
     /// [`Error::NotFound`], or the database refuses.
     pub async fn delete(&self, id: &str) -> Result<bool> {
         let found = self.find(id).await?;
-        let running = match found.job.status()?.is_final() {
-            true => false,
-            false => match self.queue.cancel(id).await {
-                Ok(status) => status == JobStatus::Running,
-                Err(Error::WrongState { .. }) => false, // it has just ended
-                Err(error) => return Err(error),
-            },
-        };
-        let transaction = self.database.begin().await?;
+        let running = self.queue.abandon(&found.job).await?;
         let sql = "UPDATE training_sessions SET deleted_at_ms = NOW_MS \
                    WHERE id = $1 AND deleted_at_ms IS NULL";
-        let changed = transaction.execute_raw(self.database.statement(sql, [id.into()])).await?;
-        if changed.rows_affected() == 0 {
-            return Err(Error::not_found("training", id));
-        }
+        let change = self.database.statement(sql, [id.into()]);
         let payload = json!({ "status": "deleted" });
-        events::record(&self.database, &transaction, id, "deleted", &payload).await?;
-        transaction.commit().await?;
+        let told = Told { what: "training", id, kind: "deleted", payload };
+        events::change(&self.database, change, told).await?;
         Ok(running)
     }
 
@@ -58,24 +56,8 @@ impl Trainings {
                 }
                 _ => {}
             }
-            self.erase_rows(&id).await?;
+            self.database.execute_all(&ERASE_ROWS, &id).await?;
         }
         Ok(count)
-    }
-
-    async fn erase_rows(&self, id: &str) -> Result<()> {
-        let transaction = self.database.begin().await?;
-        let tables = [
-            "DELETE FROM training_losses WHERE session_id = $1",
-            "DELETE FROM training_samples WHERE session_id = $1",
-            "DELETE FROM training_checkpoints WHERE session_id = $1",
-            "DELETE FROM job_events WHERE job_id = $1",
-            "DELETE FROM training_sessions WHERE id = $1",
-            "DELETE FROM jobs WHERE id = $1",
-        ];
-        for sql in tables {
-            transaction.execute_raw(self.database.statement(sql, [id.into()])).await?;
-        }
-        Ok(transaction.commit().await?)
     }
 }

@@ -188,6 +188,10 @@ impl Trainings {
 
     async fn with_details(&self, row: training_session::Model) -> Result<Training> {
         let (id, reader) = (row.id.as_str(), self.database.reader());
+        // First, so that what a job that is over has published is there in what is read afterwards.
+        let job = self.queue.find(id).await?;
+        let again = training_session::Entity::find_by_id(id).one(reader).await?;
+        let model_id = again.and_then(|row| row.model_id);
         let checkpoints = training_checkpoint::Entity::find()
             .filter(training_checkpoint::Column::SessionId.eq(id))
             .order_by_asc(training_checkpoint::Column::Step)
@@ -204,7 +208,7 @@ impl Trainings {
             .order_by_desc(training_loss::Column::Step)
             .one(reader)
             .await?;
-        let job = self.queue.find(id).await?;
+        let row = training_session::Model { model_id, ..row };
         Ok(Training { row, job, checkpoints, samples, last_loss })
     }
 }

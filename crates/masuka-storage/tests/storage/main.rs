@@ -7,3 +7,5 @@ mod elsewhere; // a server of files
 mod blobs; // files by key
 mod hub; // base models from a hub
 mod downloads; // files from elsewhere
+mod full; // what a full disk leaves behind
+mod signals; // what processes tell each other at once

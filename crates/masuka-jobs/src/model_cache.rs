@@ -24,6 +24,8 @@ pub struct EngineOptions {
     pub offload: Offload,
     /// Memory that can be had, in bytes, asked before each load.
     pub available_bytes: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// Gives memory that nothing uses any more back to the system.
+    pub give_back: fn(),
     /// Where the files of a base model are.
     pub find_files: FindFiles,
 }
@@ -40,7 +42,16 @@ struct Loaded {
     id: String,
     /// Where its files were; another revision lies elsewhere.
     source: String,
+    parts_source: Option<String>,
     pipeline: FluxPipeline,
+}
+
+impl Loaded {
+    fn is(&self, model: &base_model::Model) -> bool {
+        self.id == model.id
+            && self.source == model.source
+            && self.parts_source == model.parts_source
+    }
 }
 
 /// The loaded base models, the last used last.
@@ -74,9 +85,21 @@ impl ModelCache {
         self.loads
     }
 
-    /// Forgets everything, as after a panic in the engine.
+    /// Lets go of everything, as after a panic in the engine.
     pub(crate) fn clear(&mut self) {
         self.loaded.clear();
+        (self.options.give_back)();
+    }
+
+    /// Lets go of all but those that are `installed`; whether there were others.
+    pub(crate) fn keep_only(&mut self, installed: &[base_model::Model]) -> bool {
+        let before = self.loaded.len();
+        self.loaded.retain(|loaded| installed.iter().any(|model| loaded.is(model)));
+        let has_changed = self.loaded.len() < before;
+        if has_changed {
+            (self.options.give_back)();
+        }
+        has_changed
     }
 
     /// The pipeline of `model`, loaded now if it was not; others make room for it.
@@ -85,15 +108,17 @@ impl ModelCache {
         model: &base_model::Model,
         observer: &dyn StepObserver,
     ) -> anyhow::Result<&mut FluxPipeline> {
-        let place = self.loaded.iter().position(|loaded| loaded.id == model.id);
-        let known = place.map(|place| self.loaded.remove(place));
-        let entry = match known.filter(|loaded| loaded.source == model.source) {
-            Some(loaded) => loaded,
-            None => Loaded {
-                id: model.id.clone(),
-                source: model.source.clone(),
-                pipeline: self.load(model, observer)?,
-            },
+        let entry = match self.loaded.iter().position(|loaded| loaded.is(model)) {
+            Some(place) => self.loaded.remove(place),
+            None => {
+                self.loaded.retain(|loaded| loaded.id != model.id);
+                Loaded {
+                    id: model.id.clone(),
+                    source: model.source.clone(),
+                    parts_source: model.parts_source.clone(),
+                    pipeline: self.load(model, observer)?,
+                }
+            }
         };
         self.loaded.push(entry);
         let last = self.loaded.len() - 1;
@@ -116,8 +141,9 @@ impl ModelCache {
             };
             match FluxPipeline::load(files.clone(), &options, observer) {
                 Err(Error::OutOfMemory(_)) if !self.loaded.is_empty() => {
-                    let unused = self.loaded.remove(0);
-                    tracing::info!(model = unused.id, "unloaded to make room");
+                    let Loaded { id, .. } = self.loaded.remove(0);
+                    (self.options.give_back)();
+                    tracing::info!(model = id, "unloaded to make room");
                 }
                 loaded => return Ok(loaded?),
             }

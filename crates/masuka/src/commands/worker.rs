@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
+use masuka_kernels::memory;
 use uuid::Uuid;
 
 use crate::cli::WorkerArgs;
@@ -39,6 +40,7 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
         precision: compute.precision,
         offload: compute.offload,
         available_bytes: Arc::new(move || available_bytes(budget)),
+        give_back: memory::give_back_freed_pages,
         find_files: Arc::new(move |model| registry::files_of(model, &environment)),
     };
     let start = || {

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
+use masuka_storage::base_models;
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::bus::{Bus, Signal};
 use masuka_storage::downloads::Hub;
+use masuka_storage::entities::base_model;
 use masuka_storage::generations::GroupCommit;
-use masuka_storage::{Link, Storage};
+use masuka_storage::{Error as StorageError, Link, Storage};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::desk::EngineDesk;
+use crate::error::{ApiError, ApiResult};
 use crate::event_pump::EventPump;
 use crate::installs::Installs;
 use crate::telemetry::Metrics;
@@ -34,7 +37,7 @@ pub struct ServerOptions {
     pub allowed_hosts: Vec<String>,
     /// Pages elsewhere that may ask; `*` is all.
     pub cors_origins: Vec<String>,
-    /// The base model of requests that name none.
+    /// The base model of requests that name none, until a user chooses another.
     pub base_model: String,
     /// How many jobs may wait.
     pub max_waiting: u64,
@@ -72,6 +75,29 @@ pub(crate) struct Shared {
 }
 
 impl App {
+    /// The base model of requests that name none.
+    pub(crate) async fn default_base_model(&self) -> ApiResult<String> {
+        let configured = &self.options.base_model;
+        Ok(base_models::default_id(self.storage.database(), configured).await?)
+    }
+
+    /// The base model that a request names, or the default. One that is being installed is not there yet.
+    pub(crate) async fn base_model(&self, named: Option<&str>) -> ApiResult<base_model::Model> {
+        let id = match named {
+            Some(id) => id.to_owned(),
+            None => self.default_base_model().await?,
+        };
+        match base_models::find(self.storage.database(), &id).await {
+            Err(error @ StorageError::NotFound { .. }) => {
+                Err(match self.installs.on_its_way(&id) {
+                    Some(view) => ApiError::model_loading(&view),
+                    None => error.into(),
+                })
+            }
+            found => Ok(found?),
+        }
+    }
+
     /// Tells every page that something which is no job has changed: `queue`, `models`, `datasets`.
     pub(crate) fn tell_changed(&self, what: &str) {
         self.tell(what, serde_json::Value::Null);

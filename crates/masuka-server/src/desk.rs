@@ -1,6 +1,6 @@
 //! Questions that only the engine can answer, as plain data. The binary wires the answers in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use masuka_storage::base_models::NewBaseModel;
 use masuka_storage::entities::base_model;
@@ -15,16 +15,14 @@ pub trait EngineDesk: Send + Sync {
     /// A message for people.
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String>;
 
-    /// The base model of a folder or file of this machine, as it would be entered under `id`.
+    /// The base model of `files`, as it would be entered under `id`.
     ///
     /// # Errors
     /// Why it cannot be used, for people.
-    fn examine_base_model(
-        &self,
-        path: &Path,
-        name: Option<String>,
-        id: &str,
-    ) -> Result<NewBaseModel, String>;
+    fn examine_base_model(&self, files: &BaseModelFiles, id: &str) -> Result<NewBaseModel, String>;
+
+    /// Lets go of the files of a base model that is off the list.
+    fn close_base_model(&self, model: &base_model::Model);
 
     /// What a LoRA file holds, and how it fits a base model.
     ///
@@ -59,6 +57,17 @@ pub trait EngineDesk: Send + Sync {
 
     /// Devices, memory and kernels of this machine.
     fn machine(&self) -> serde_json::Value;
+}
+
+/// Where a base model lies on this machine.
+#[derive(Debug, Clone)]
+pub struct BaseModelFiles {
+    /// A folder in the layout of diffusers, or a file.
+    pub path: PathBuf,
+    /// For people, where it is not the name of the folder or file.
+    pub name: Option<String>,
+    /// Where the parts are that `path` lacks, as the source of another base model.
+    pub parts: Option<String>,
 }
 
 /// A picture that can be trained on.

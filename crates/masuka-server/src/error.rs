@@ -9,7 +9,11 @@ use masuka_storage::Error as StorageError;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-/// After how many seconds a client may try again when the queue is full.
+use crate::views::install::InstallView;
+
+/// The code of a base model that is on its way.
+const MODEL_LOADING: &str = "model_loading";
+/// After how many seconds a client may try again when the queue is full or a model is on its way.
 const RETRY_AFTER_SECONDS: &str = "10";
 
 /// The result of every handler.
@@ -132,6 +136,19 @@ impl ApiError {
         ErrorDetail { code: self.code, message: self.message, field: self.field }
     }
 
+    /// 503: the base model is on its way to this server.
+    pub(crate) fn model_loading(view: &InstallView) -> Self {
+        let percent = 100.0 * view.bytes as f64 / view.total_bytes.max(1) as f64;
+        let message = format!(
+            "base model `{}` is still loading: {percent:.0} % of {:.1} GiB have arrived; ask again when it is in \
+             GET /api/models/base",
+            view.id,
+            view.total_bytes as f64 / f64::from(1 << 30)
+        );
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, MODEL_LOADING, message);
+        Self { field: Some("base_model".into()), ..error }
+    }
+
     /// 503: not at the moment.
     pub(crate) fn unavailable(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
@@ -161,6 +178,15 @@ impl From<StorageError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "wrong_state", message)
             }
             StorageError::ModelInUse(_) => Self::new(StatusCode::CONFLICT, "model_in_use", message),
+            StorageError::BaseModelNeeded { .. } => {
+                Self::new(StatusCode::CONFLICT, "model_in_use", message)
+            }
+            StorageError::FilesElsewhere { .. } => {
+                Self::new(StatusCode::CONFLICT, "files_elsewhere", message)
+            }
+            StorageError::BeingDownloaded(_) => {
+                Self::new(StatusCode::CONFLICT, "install_running", message)
+            }
             StorageError::DatasetInUse(_) => {
                 Self::new(StatusCode::CONFLICT, "dataset_in_use", message)
             }
@@ -198,7 +224,7 @@ impl IntoResponse for ApiError {
         let body =
             ErrorBody { detail: message.clone(), error: ErrorDetail { code, message, field } };
         let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        if status == StatusCode::TOO_MANY_REQUESTS || code == MODEL_LOADING {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::app::App;
+use crate::desk::BaseModelFiles;
 use crate::error::{ApiError, ApiResult};
 use crate::views::install::{InstallStatus, InstallView};
 
@@ -62,6 +63,13 @@ impl Installs {
     /// Those that are on their way or have failed, by id.
     pub(crate) fn list(&self) -> Vec<InstallView> {
         self.known().entries.values().map(|entry| entry.view.clone()).collect()
+    }
+
+    /// The one by which `id` will be there, if it is on its way.
+    pub(crate) fn on_its_way(&self, id: &str) -> Option<InstallView> {
+        let known = self.known();
+        let view = known.entries.get(id).map(|entry| &entry.view);
+        view.filter(|view| view.status == InstallStatus::Installing).cloned()
     }
 
     /// Enters one that begins; one that has failed makes place for it.
@@ -117,11 +125,11 @@ fn tell(app: &App, view: &InstallView) {
 }
 
 /// Fetches, examines and enters a base model, unless that is stopped.
-pub(crate) async fn run(begun: Begun, unwanted: Unwanted, origin: Origin) {
+pub(crate) async fn run(begun: Begun, unwanted: Unwanted, origin: Origin, parts: Option<String>) {
     let (app, id) = (begun.app.clone(), begun.id.clone());
     let mut closing = app.closing.clone();
     let installed = tokio::select! {
-        installed = install(&begun, origin) => installed,
+        installed = install(&begun, origin, parts) => installed,
         _ = unwanted => return,
         _ = closing.wait_for(|closes| *closes) => return,
     };
@@ -135,16 +143,19 @@ pub(crate) async fn run(begun: Begun, unwanted: Unwanted, origin: Origin) {
     }
 }
 
-async fn install(begun: &Begun, origin: Origin) -> ApiResult<()> {
+/// `parts` is where the parts are that the files lack.
+async fn install(begun: &Begun, origin: Origin, parts: Option<String>) -> ApiResult<()> {
     let app = &begun.app;
     let (path, name, field) = match origin {
         Origin::Hub { found, name } => (fetch(begun, &found).await?, Some(name), "repo"),
         Origin::Here(path) => (path, None, "path"),
     };
     let (here, id) = (app.clone(), begun.id.clone());
-    let examined =
-        tokio::task::spawn_blocking(move || here.desk.examine_base_model(&path, name, &id)).await;
+    let examined = tokio::task::spawn_blocking(move || {
+        here.desk.examine_base_model(&BaseModelFiles { path, name, parts }, &id)
+    });
     let new = examined
+        .await
         .map_err(|_| ApiError::invalid(field, "this model makes the reader panic"))?
         .map_err(|message| ApiError::invalid(field, message))?;
     Ok(base_models::enter(app.storage.database(), &new).await?)

@@ -1,6 +1,5 @@
 //! A request for a training, checked against dataset and base model and completed from what suits them.
 
-use masuka_storage::base_models;
 use masuka_storage::entities::dataset_image;
 use masuka_storage::queue::{NewJob, TRAINING};
 use masuka_storage::trainings::{NewTraining, TrainingPicture, TrainingSpec};
@@ -26,8 +25,7 @@ pub(crate) async fn resolve(app: &App, body: TrainingBody, id: &str) -> ApiResul
     one_of("model_type", body.model_type.as_deref(), MODEL_TYPE)?;
     one_of("optimizer", body.optimizer.as_deref(), OPTIMIZER)?;
     let priority = resolve::priority(body.priority)?;
-    let base_model = body.base_model.clone().unwrap_or_else(|| app.options.base_model.clone());
-    let base = base_models::find(app.storage.database(), &base_model).await?;
+    let base = app.base_model(body.base_model.as_deref()).await?;
     if body.dataset_id.contains('\0') {
         return Err(ApiError::not_found("not_found", "there is no such dataset"));
     }
@@ -46,7 +44,7 @@ pub(crate) async fn resolve(app: &App, body: TrainingBody, id: &str) -> ApiResul
         id: id.to_owned(),
         queue: TRAINING,
         kind: "train_lora",
-        base_model,
+        base_model: base.id,
         priority,
         max_attempts: app.options.max_attempts,
     };

@@ -53,7 +53,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(models::get_model, models::update_model, models::delete_model))
         .routes(routes!(models::export_model))
         .routes(routes!(base_models::list_base_models))
-        .routes(routes!(base_models::remove_base_model))
+        .routes(routes!(base_models::update_base_model, base_models::remove_base_model))
         .routes(routes!(installs::list_installs, installs::install_base_model))
         .routes(routes!(installs::stop_install))
         // Datasets

@@ -1,12 +1,16 @@
 //! Installed base models, with the defaults and limits that requests are checked against and the web form is drawn
 //! from. The engine states them once, at installation; nobody else repeats them.
 
+use std::path::Path;
+
 use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder};
 use serde::{Deserialize, Serialize};
 
 use crate::database::Database;
+use crate::downloads::Hub;
 use crate::entities::base_model::{Column, Entity, Model};
 use crate::error::{Error, Result};
+use crate::settings;
 
 /// The id of the model that is part of the binary.
 pub const STARTER: &str = "starter";
@@ -87,6 +91,8 @@ pub struct NewBaseModel {
     pub name: String,
     /// Where its files are.
     pub source: String,
+    /// Where the parts are that `source` lacks.
+    pub parts_source: Option<String>,
     /// Defaults and limits.
     pub facts: BaseModelFacts,
 }
@@ -103,15 +109,17 @@ pub fn id_of(name: &str) -> String {
 /// # Errors
 /// When the database refuses.
 pub async fn enter(database: &Database, new: &NewBaseModel) -> Result<()> {
-    let sql = "INSERT INTO base_models (id, family, name, source, facts, created_at_ms) \
-               VALUES ($1, $2, $3, $4, $5, NOW_MS) ON CONFLICT (id) DO UPDATE SET \
-               family = excluded.family, name = excluded.name, source = excluded.source, facts = excluded.facts";
+    let sql = "INSERT INTO base_models (id, family, name, source, parts_source, facts, created_at_ms) \
+               VALUES ($1, $2, $3, $4, $5, $6, NOW_MS) ON CONFLICT (id) DO UPDATE SET \
+               family = excluded.family, name = excluded.name, source = excluded.source, \
+               parts_source = excluded.parts_source, facts = excluded.facts";
     let facts = serde_json::to_string(&new.facts).map_err(|e| Error::corrupt("base model", e))?;
     let values = [
         new.id.clone().into(),
         new.family.clone().into(),
         new.name.clone().into(),
         new.source.clone().into(),
+        new.parts_source.clone().into(),
         facts.into(),
     ];
     database.writer().execute_raw(database.statement(sql, values)).await?;
@@ -142,17 +150,63 @@ pub async fn list(database: &Database) -> Result<Vec<Model>> {
     Ok(Entity::find().order_by_asc(Column::CreatedAtMs).all(database.reader()).await?)
 }
 
-/// Takes a base model off the list; its files are nobody's business here.
+/// The base model of requests that name none: the one that a user has chosen, else `configured`.
 ///
 /// # Errors
-/// [`Error::ModelInUse`] while jobs that wait or run need it, [`Error::NotFound`], or the database refuses.
+/// When the database is gone.
+pub async fn default_id(database: &Database, configured: &str) -> Result<String> {
+    let sql = "SELECT b.id FROM settings s JOIN base_models b ON b.id = s.value WHERE s.name = $1";
+    let statement = database.statement(sql, [settings::DEFAULT_BASE_MODEL.into()]);
+    let row = database.reader().query_one_raw(statement).await?;
+    let chosen = row.map(|row| row.try_get("", "id")).transpose()?;
+    Ok(chosen.unwrap_or_else(|| configured.to_owned()))
+}
+
+/// Chooses the base model of requests that name none.
+///
+/// # Errors
+/// [`Error::NotFound`], or the database refuses.
+pub async fn set_default(database: &Database, id: &str) -> Result<()> {
+    find(database, id).await?;
+    settings::set(database, settings::DEFAULT_BASE_MODEL, id).await
+}
+
+/// Takes a base model off the list; its files are nobody's business here. If it was the chosen default, none is.
+///
+/// # Errors
+/// [`Error::ModelInUse`] while jobs that are not over need it, [`Error::NotFound`], or the database refuses.
 pub async fn remove(database: &Database, id: &str) -> Result<()> {
     find(database, id).await?;
     let sql = "DELETE FROM base_models WHERE id = $1 AND NOT EXISTS (\
-               SELECT 1 FROM jobs WHERE base_model = $1 AND status IN ('queued', 'running'))";
-    let statement = database.statement(sql, [id.into()]);
-    match database.writer().execute_raw(statement).await?.rows_affected() {
-        0 => Err(Error::ModelInUse(id.into())),
-        _ => Ok(()),
+               SELECT 1 FROM jobs WHERE base_model = $1 AND status IN ('queued', 'running', 'paused'))";
+    let transaction = database.begin().await?;
+    let removed = transaction.execute_raw(database.statement(sql, [id.into()])).await?;
+    if removed.rows_affected() == 0 {
+        return Err(Error::ModelInUse(id.into()));
     }
+    let sql = "DELETE FROM settings WHERE name = $1 AND value = $2";
+    let values = [settings::DEFAULT_BASE_MODEL.into(), id.into()];
+    transaction.execute_raw(database.statement(sql, values)).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// As [`remove`], and erases the files, which `hub` has downloaded, with all revisions.
+///
+/// # Errors
+/// Those of [`remove`]; [`Error::FilesElsewhere`] where they are not the hub's, [`Error::BaseModelNeeded`],
+/// [`Error::BeingDownloaded`], or the disk refuses.
+pub async fn remove_with_files(database: &Database, hub: &Hub, id: &str) -> Result<()> {
+    let model = find(database, id).await?;
+    let Some(cached) = hub.cached(Path::new(&model.source))? else {
+        return Err(Error::FilesElsewhere { id: model.id, source_path: model.source });
+    };
+    let needs = |other: &Model| {
+        let mut files = [Some(&other.source), other.parts_source.as_ref()].into_iter().flatten();
+        other.id != id && files.any(|file| cached.holds(Path::new(file)))
+    };
+    if let Some(other) = list(database).await?.into_iter().find(needs) {
+        return Err(Error::BaseModelNeeded { id: model.id, by: other.id });
+    }
+    remove(database, id).await?;
+    cached.erase()
 }

@@ -1,4 +1,4 @@
-//! Values that all processes share: the secret of signed URLs, whether the queue is paused.
+//! Values that all processes share: the secret of signed URLs, the default base model, whether the queue is paused.
 
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
@@ -7,6 +7,8 @@ use crate::error::Result;
 
 /// The queue hands out nothing while this is set.
 pub(crate) const QUEUE_PAUSED: &str = "queue_paused";
+/// The base model of requests that name none, where a user has chosen it.
+pub(crate) const DEFAULT_BASE_MODEL: &str = "default_base_model";
 /// Signs the URLs of local files.
 pub(crate) const URL_SECRET: &str = "url_secret";
 

@@ -268,6 +268,8 @@ pub enum ModelsCommand {
     Install(InstallArgs),
     /// List what is installed
     List(ListArgs),
+    /// Choose the base model of requests that name none
+    Default(DefaultArgs),
     /// Take a model off the list; its files are kept
     Remove(RemoveArgs),
 }
@@ -281,6 +283,17 @@ pub struct InstallArgs {
     /// The id by which requests ask for it [default: its name]
     #[arg(long)]
     pub id: Option<String>,
+
+    /// An installed base model that gives the parts which a file of only the transformer lacks
+    #[arg(long, value_name = "ID")]
+    pub base: Option<String>,
+}
+
+/// `masuka models default`
+#[derive(Debug, Args)]
+pub struct DefaultArgs {
+    /// Its id
+    pub id: String,
 }
 
 /// `masuka models list`
@@ -296,6 +309,10 @@ pub struct ListArgs {
 pub struct RemoveArgs {
     /// Its id
     pub id: String,
+
+    /// Erase its files, if they were downloaded from the hub
+    #[arg(long)]
+    pub files: bool,
 }
 
 /// `masuka inspect`

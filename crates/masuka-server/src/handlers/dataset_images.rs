@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::{Multipart, Path, State};
 use axum::http::StatusCode;
-use masuka_storage::base_models;
 use masuka_storage::datasets::Dataset;
 use masuka_storage::entities::dataset_image;
 
@@ -211,8 +210,7 @@ async fn show(
 ) -> ApiResult<Vec<DatasetImageView>> {
     let ImagesQuery { base_model, resolution } =
         query.unwrap_or(ImagesQuery { base_model: None, resolution: None });
-    let base_model = base_model.unwrap_or_else(|| app.options.base_model.clone());
-    let facts = base_models::find(app.storage.database(), &base_model).await?.facts()?;
+    let facts = app.base_model(base_model.as_deref()).await?.facts()?;
     let (multiple, limits) = (facts.limits.size_multiple, &facts.limits);
     let resolution = match resolution.map(u64::try_from) {
         None => facts.defaults.width,

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use masuka_storage::base_models;
 use masuka_storage::bus::Signal;
 use masuka_storage::generations::{Cursor, Filter, Generation, NewGeneration};
 use masuka_storage::queue::{GENERATION, JobStatus, NewJob};
@@ -34,8 +33,7 @@ pub(crate) async fn create_generation(
     State(app): State<App>,
     Body(body): Body<GenerateBody>,
 ) -> ApiResult<(StatusCode, Json<CreatedView>)> {
-    let base_model = body.base_model.clone().unwrap_or_else(|| app.options.base_model.clone());
-    let model = base_models::find(app.storage.database(), &base_model).await?;
+    let model = app.base_model(body.base_model.as_deref()).await?;
     let priority = resolve::priority(body.priority)?;
     let spec = resolve::resolve(body, &model, app.options.max_pixels)?;
     for lora in &spec.loras {
@@ -46,7 +44,7 @@ pub(crate) async fn create_generation(
         id: id.clone(),
         queue: GENERATION,
         kind: "generate_image",
-        base_model,
+        base_model: model.id,
         priority,
         max_attempts: app.options.max_attempts,
     };
@@ -118,8 +116,10 @@ pub(crate) async fn list_generations(
         headers.extend(found.last().and_then(|last| next_link(&uri, last, &links)));
     }
     let mut views = Vec::with_capacity(found.len());
+    let jobs: Vec<_> = found.iter().map(|generation| &generation.job).collect();
+    let mut positions = app.storage.queue().positions(&jobs).await?;
     for generation in found {
-        let position = position(&app, &generation).await?;
+        let position = positions.remove(&generation.row.id);
         views.push(GenerationView::new(generation, position, &links)?);
     }
     Ok((headers, Json(views)))

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::StatusCode;
-use masuka_storage::base_models;
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::downloads::{Downloader, Reach, Url, Wanted};
 use masuka_storage::entities::lora_model;
@@ -47,8 +46,8 @@ pub(crate) async fn import_model(
         true => fetch(&app, Body::from_request(request, &app).await?.0).await?,
         false => Upload::receive(&app, form(request, &app).await?).await?,
     };
-    let base_model = upload.base_model.clone().unwrap_or_else(|| app.options.base_model.clone());
-    let base = base_models::find(app.storage.database(), &base_model).await?;
+    let base = app.base_model(upload.base_model.as_deref()).await?;
+    let base_model = base.id.clone();
     let (app_here, path) = (app.clone(), upload.path()?.to_owned());
     let examined =
         tokio::task::spawn_blocking(move || app_here.desk.examine_lora(&path, &base)).await;

@@ -46,11 +46,15 @@ pub(crate) async fn install_base_model(
         None => source.own_id(),
     };
     check_is_free(&app, &id, &source).await?;
+    let parts = match &body.base {
+        Some(base) => Some(parts_of(&app, base).await?),
+        None => None,
+    };
     let (begun, unwanted) = app.installs.begin(&app, &id, &source.text())?;
     let origin = source.look_up(&app, &begun).await?;
     let stopped = || ApiError::conflict("install_stopped", "the installation was stopped");
     let view = begun.view().ok_or_else(stopped)?;
-    tokio::spawn(run(begun, unwanted, origin));
+    tokio::spawn(run(begun, unwanted, origin, parts));
     Ok((StatusCode::ACCEPTED, Json(view)))
 }
 
@@ -161,6 +165,12 @@ fn checked_id(id: &str) -> ApiResult<&str> {
     let message =
         format!("id `{shown}` is not 1 to {MAX_ID_BYTES} small letters, digits, dots and hyphens");
     Err(ApiError::invalid("id", message))
+}
+
+/// Where the parts of the base model `id` are; of one that takes them from elsewhere itself, there.
+async fn parts_of(app: &App, id: &str) -> ApiResult<String> {
+    let model = app.base_model(Some(id)).await.map_err(|error| error.at("base"))?;
+    Ok(model.parts_source.unwrap_or(model.source))
 }
 
 /// Refuses the id of another model.

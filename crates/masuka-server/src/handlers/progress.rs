@@ -109,7 +109,7 @@ fn stream(mut receiver: mpsc::Receiver<Event>) -> EventStream {
 async fn current_state(app: &App, id: &str) -> ApiResult<ProgressMessage> {
     match app.storage.generations().find(id).await {
         Ok(found) => {
-            let numbers = progress_numbers(&found)?;
+            let numbers = progress_numbers(&found.job, &found.spec()?)?;
             let status = found.job.status()?.public_name();
             Ok(message(found.job, status, numbers))
         }

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use masuka_storage::base_models;
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::disk::free_bytes;
 use serde::{Deserialize, Serialize};
@@ -40,8 +39,7 @@ pub(crate) async fn tokenize(
     State(app): State<App>,
     Body(body): Body<TokenizeBody>,
 ) -> ApiResult<Json<TokenCounts>> {
-    let id = body.base_model.unwrap_or_else(|| app.options.base_model.clone());
-    let model = base_models::find(app.storage.database(), &id).await?;
+    let model = app.base_model(body.base_model.as_deref()).await?;
     let limit = model.facts()?.limits.max_prompt_chars;
     let chars = body.prompt.chars().count() as u64;
     if chars > limit {
@@ -154,7 +152,7 @@ pub(crate) async fn system(app: &App) -> masuka_storage::Result<SystemView> {
     let free_bytes = free_bytes(&app.storage.training_folder());
     Ok(SystemView {
         version: app.options.version,
-        base_model: app.options.base_model.clone(),
+        base_model: app.default_base_model().await?,
         pending: depth.waiting,
         processing: depth.running,
         processes: processes.into_iter().map(Into::into).collect(),

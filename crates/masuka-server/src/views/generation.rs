@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use masuka_storage::blobs::BlobKey;
-use masuka_storage::entities::output;
-use masuka_storage::generations::Generation;
+use masuka_storage::entities::{job, output};
+use masuka_storage::generations::{Generation, GenerationSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use utoipa::{IntoParams, ToSchema};
@@ -225,7 +225,7 @@ impl GenerationView {
     /// `found` for a client that reaches the server by `links`.
     pub(crate) fn new(found: Generation, position: Option<u64>, links: &Links) -> ApiResult<Self> {
         let (spec, report) = (found.spec()?, found.report()?);
-        let progress = progress_numbers(&found)?;
+        let progress = progress_numbers(&found.job, &spec)?;
         let Generation { row, job, outputs } = found;
         let images =
             outputs.iter().map(|output| image(output, links)).collect::<ApiResult<Vec<_>>>()?;
@@ -264,16 +264,18 @@ impl GenerationView {
 }
 
 /// What the row says of it, or what follows from the status.
-pub(crate) fn progress_numbers(found: &Generation) -> ApiResult<ProgressNumbers> {
-    let spec = found.spec()?;
-    let kept = found.job.progress.as_deref().and_then(|text| serde_json::from_str(text).ok());
+pub(crate) fn progress_numbers(
+    job: &job::Model,
+    spec: &GenerationSpec,
+) -> ApiResult<ProgressNumbers> {
+    let kept = job.progress.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let start = ProgressNumbers {
         total_steps: spec.num_inference_steps,
         images: spec.num_images,
         ..ProgressNumbers::default()
     };
     let numbers: ProgressNumbers = kept.unwrap_or(start);
-    if found.job.status()? != masuka_storage::queue::JobStatus::Completed {
+    if job.status()? != masuka_storage::queue::JobStatus::Completed {
         return Ok(numbers);
     }
     let (steps, images) = (spec.num_inference_steps, spec.num_images);

@@ -14,6 +14,9 @@ pub(crate) struct InstallBody {
     pub repo: Option<String>,
     /// A folder in the layout of diffusers, or a checkpoint file, in the server's import folder; it is used where it is.
     pub path: Option<String>,
+    /// An installed base model that gives the parts which the files lack, as encoders and autoencoder where there is only
+    /// the transformer.
+    pub base: Option<String>,
     /// The id by which requests will ask for it [default: its name]
     pub id: Option<String>,
 }

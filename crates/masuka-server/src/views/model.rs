@@ -150,6 +150,23 @@ fn with_sample_urls(metadata: &str, links: &Links) -> Json {
     metadata
 }
 
+/// Changes to a base model.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BaseModelPatch {
+    /// true: requests that name none get it.
+    pub is_default: bool,
+}
+
+/// How a base model is taken off the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BaseModelRemoval {
+    /// Whether files that were downloaded from the hub are erased [default: false]
+    pub files: Option<bool>,
+}
+
 /// An installed base model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BaseModelView {

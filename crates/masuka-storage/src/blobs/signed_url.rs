@@ -13,7 +13,8 @@ pub(super) const ROUND_SECONDS: i64 = 15 * 60;
 /// Signs and checks.
 #[derive(Clone)]
 pub struct UrlSigner {
-    secret: Vec<u8>,
+    /// Knows the secret, and nothing of a message yet.
+    mac: Hmac<Sha256>,
 }
 
 impl std::fmt::Debug for UrlSigner {
@@ -25,7 +26,8 @@ impl std::fmt::Debug for UrlSigner {
 impl UrlSigner {
     /// Signs with `secret`.
     pub fn new(secret: &str) -> Self {
-        Self { secret: secret.as_bytes().to_vec() }
+        let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
+        Self { mac: mac.unwrap_or_else(|_| unreachable!("HMAC takes secrets of any length")) }
     }
 
     /// Path and query that let in from `now_seconds` on: `/files/{key}?expires=…&signature=…`.
@@ -43,9 +45,7 @@ impl UrlSigner {
 
     /// Method, key and expiry under the secret.
     fn mac(&self, key: &BlobKey, expires: i64) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).unwrap_or_else(|_| {
-            unreachable!("HMAC takes secrets of any length");
-        });
+        let mut mac = self.mac.clone();
         mac.update(format!("GET\n{key}\n{expires}").as_bytes());
         mac
     }
@@ -53,7 +53,8 @@ impl UrlSigner {
 
 /// Bytes as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

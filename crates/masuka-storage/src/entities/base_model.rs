@@ -15,6 +15,8 @@ pub struct Model {
     pub name: String,
     /// Where its files are: a path, or `starter`.
     pub source: String,
+    /// Where the parts are that `source` lacks, as a source.
+    pub parts_source: Option<String>,
     /// Defaults and limits, as JSON of [`BaseModelFacts`](crate::base_models::BaseModelFacts).
     pub facts: String,
     /// When it was installed.

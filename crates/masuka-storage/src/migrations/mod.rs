@@ -14,6 +14,7 @@ const STEPS: &[(&str, &str)] = &[
     ("0004_datasets", include_str!("0004_datasets.sql")),
     ("0005_training", include_str!("0005_training.sql")),
     ("0006_newest", include_str!("0006_newest.sql")),
+    ("0007_base_parts", include_str!("0007_base_parts.sql")),
 ];
 
 /// Brings the schema up to date; several processes may try at once.

@@ -122,6 +122,10 @@ async fn positions_are_counted_in_the_order_of_the_queue() {
     assert_eq!(positions, [1, 2, 0]);
     queue.set_priority(&ids[1], 9).await.unwrap();
     assert_eq!(queue.position(&queue.find(&ids[1]).await.unwrap()).await.unwrap(), 0);
+    let claimed = store.claim("worker", None).await.unwrap().job;
+    let jobs = [queue.find(&ids[0]).await.unwrap(), claimed, queue.find(&ids[2]).await.unwrap()];
+    let positions = queue.positions(&jobs.each_ref()).await.unwrap();
+    assert_eq!(positions, [(ids[2].clone(), 0), (ids[0].clone(), 1)].into(), "of those that wait");
 }
 
 #[tokio::test]

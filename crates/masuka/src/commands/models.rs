@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use masuka_server::desk::BaseModelFiles;
 use masuka_storage::downloads::{HubModel, Installing, Reach};
 use masuka_storage::{Storage, base_models};
 use serde_json::json;
 
 use super::print_json;
-use crate::cli::{InstallArgs, ListArgs, ModelsArgs, ModelsCommand, RemoveArgs};
+use crate::cli::{DefaultArgs, InstallArgs, ListArgs, ModelsArgs, ModelsCommand, RemoveArgs};
 use crate::environment::Environment;
 use crate::exit::Usage;
 use crate::interrupt::Interrupt;
@@ -30,7 +31,8 @@ pub fn run(args: &ModelsArgs, environment: &Environment) -> anyhow::Result<()> {
         match &args.command {
             ModelsCommand::Install(args) => install(args, &storage, &environment).await?,
             ModelsCommand::List(args) => list(args, &storage).await?,
-            ModelsCommand::Remove(args) => remove(args, &storage).await?,
+            ModelsCommand::Default(args) => choose_default(args, &storage).await?,
+            ModelsCommand::Remove(args) => remove(args, &storage, &environment).await?,
         }
         Ok(storage.database().clone().close().await?)
     })
@@ -52,11 +54,26 @@ async fn install(
             "`{source}` is neither a file or folder here nor a model of the hub such as black-forest-labs/FLUX.1-dev"
         ))),
     };
-    let new = registry::examine(environment, &path, name, args.id.clone().or(short))?;
+    let parts = match &args.base {
+        Some(id) => {
+            let base = base_models::find(storage.database(), id).await?;
+            Some(base.parts_source.unwrap_or(base.source))
+        }
+        None => None,
+    };
+    let id = args.id.clone().or(short);
+    let files = BaseModelFiles { path, name, parts };
+    let new = registry::examine(environment, &files, id.as_deref())?;
     base_models::enter(storage.database(), &new).await?;
     let id = &new.id;
-    println!("{id} is installed; ask for it by \"base_model\": \"{id}\", or make it the default:");
-    println!("MASUKA_BASE_MODEL={}", path.display());
+    println!(
+        "{id} is installed; ask for it by \"base_model\": \"{id}\", or make it the default of the service:"
+    );
+    println!("masuka models default {id}");
+    if files.parts.is_none() {
+        println!("The default of every command, `masuka generate` among them, is set by");
+        println!("MASUKA_BASE_MODEL={}", files.path.display());
+    }
     Ok(())
 }
 
@@ -104,11 +121,27 @@ async fn list(args: &ListArgs, storage: &Storage) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn remove(args: &RemoveArgs, storage: &Storage) -> anyhow::Result<()> {
+async fn choose_default(args: &DefaultArgs, storage: &Storage) -> anyhow::Result<()> {
+    base_models::set_default(storage.database(), &args.id).await?;
+    println!("{} is the base model of requests that name none", args.id);
+    Ok(())
+}
+
+async fn remove(
+    args: &RemoveArgs,
+    storage: &Storage,
+    environment: &Environment,
+) -> anyhow::Result<()> {
     if args.id == starter::NAME {
         bail!(Usage("the starter model is part of the binary and stays".into()));
     }
-    base_models::remove(storage.database(), &args.id).await?;
-    println!("{} is off the list; its files are kept", args.id);
+    if args.files {
+        let hub = settings::hub(environment, Reach::anywhere())?;
+        base_models::remove_with_files(storage.database(), &hub, &args.id).await?;
+        println!("{} is off the list; its files are erased", args.id);
+    } else {
+        base_models::remove(storage.database(), &args.id).await?;
+        println!("{} is off the list; its files are kept", args.id);
+    }
     Ok(())
 }

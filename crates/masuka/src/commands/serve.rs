@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use masuka_server::Server;
-use masuka_storage::Storage;
 use masuka_storage::bus::Bus;
 use masuka_storage::processes::NewProcess;
+use masuka_storage::{Storage, base_models};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,10 +34,12 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
     let listener = TcpListener::bind((host.as_str(), port))
         .await
         .with_context(|| format!("cannot listen on {host}:{port}; choose another with --port"))?;
-    let storage = Storage::open(&settings::storage(environment)?).await?;
+    let config = settings::storage(environment)?;
+    let storage = Storage::open(&config).await?;
     let base_model = registry::enter(&storage, environment).await?;
+    let preloaded = base_models::default_id(storage.database(), &base_model).await?;
     let id = Uuid::new_v4().to_string();
-    let bus = Bus::join(&environment.data_dir(), &id);
+    let bus = Bus::join(&config, &id);
     let state = json!({ "version": env!("CARGO_PKG_VERSION") });
     let new = NewProcess { id: id.clone(), role: "server", supervisor_id: None, state };
     let _lock = storage.processes().enter(&new).await?;
@@ -45,7 +47,7 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
     let closing = closing_on_signals()?;
     let supervisor = Supervisor {
         server_id: id.clone(),
-        arguments: worker_arguments(args, environment, &base_model),
+        arguments: worker_arguments(args, environment, &preloaded),
         storage: storage.clone(),
         bus: bus.clone(),
     };
@@ -93,7 +95,7 @@ fn closing_on_signals() -> anyhow::Result<watch::Receiver<bool>> {
 }
 
 /// The flags by which the worker becomes this server's.
-fn worker_arguments(args: &ServeArgs, environment: &Environment, base_model: &str) -> Vec<String> {
+fn worker_arguments(args: &ServeArgs, environment: &Environment, preloaded: &str) -> Vec<String> {
     let data_dir = environment.data_dir().display().to_string();
     let mut arguments = vec!["--data-dir".to_owned(), data_dir];
     let compute = &args.compute;
@@ -101,7 +103,7 @@ fn worker_arguments(args: &ServeArgs, environment: &Environment, base_model: &st
         ("--device", compute.device.map(|device| device.to_string())),
         ("--dtype", compute.dtype.map(|dtype| dtype.to_string())),
         ("--offload", Some(compute.offload.to_string())),
-        ("--preload", args.preload.then(|| base_model.to_owned())),
+        ("--preload", args.preload.then(|| preloaded.to_owned())),
         ("--threads", compute.threads.map(|count| count.to_string())),
     ];
     for (flag, value) in flags {

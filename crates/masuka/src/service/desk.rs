@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use masuka_diffusion::adapters::{ExportFormat, LoraAdapter};
 use masuka_diffusion::devices::DeviceKind;
@@ -11,8 +11,8 @@ use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
 use masuka_diffusion::tokenizers::TokenizedPrompt;
 use masuka_diffusion::weights::summary::CheckpointSummary;
 use masuka_server::desk::{
-    EngineDesk, LoraFacts, PictureFacts, PictureSize, Refusal, TensorCounts, TokenCount,
-    TokenCounts, TrainingPlan, TrainingSizes, TrainingWishes,
+    BaseModelFiles, EngineDesk, LoraFacts, PictureFacts, PictureSize, Refusal, TensorCounts,
+    TokenCount, TokenCounts, TrainingPlan, TrainingSizes, TrainingWishes,
 };
 use masuka_storage::base_models::NewBaseModel;
 use masuka_storage::entities::base_model;
@@ -27,17 +27,28 @@ use crate::machine::{Memory, Processor};
 /// The header's keys that name the trigger word, by the trainers that write them.
 const TRIGGER_KEYS: [&str; 3] = ["trigger_word", "modelspec.trigger_phrase", "trigger"];
 
+/// Where the files of a base model are, and those that it lacks.
+type Sources = (String, Option<String>);
+
+fn sources(model: &base_model::Model) -> Sources {
+    (model.source.clone(), model.parts_source.clone())
+}
+
 /// Answers from what lies on this machine. Weights are never loaded here.
 pub struct Desk {
     environment: Environment,
-    /// Models without weights, by where their files are: configuration and tokenizers.
-    opened: Mutex<HashMap<String, FluxPipeline>>,
+    /// Models without weights: configuration and tokenizers.
+    opened: Mutex<HashMap<Sources, FluxPipeline>>,
 }
 
 impl Desk {
     /// Answers for the models that `environment` knows.
     pub fn new(environment: &Environment) -> Self {
         Self { environment: environment.clone(), opened: Mutex::default() }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<Sources, FluxPipeline>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self, model: &base_model::Model) -> anyhow::Result<FluxPipeline> {
@@ -61,24 +72,28 @@ const EXPORTS: [(&str, ExportFormat); 3] = [
 
 impl EngineDesk for Desk {
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if !opened.contains_key(&model.source) {
+        let mut opened = self.opened();
+        if !opened.contains_key(&sources(model)) {
             let pipeline = self.open(model).map_err(|error| format!("{error:#}"))?;
-            opened.insert(model.source.clone(), pipeline);
+            opened.insert(sources(model), pipeline);
         }
-        let pipeline = opened.get(&model.source).ok_or("the model was closed")?;
+        let pipeline = opened.get(&sources(model)).ok_or("the model was closed")?;
         let tokens = pipeline.tokenize(prompt).map_err(|error| error.to_string())?;
         Ok(TokenCounts { t5: count(tokens.t5), clip: count(tokens.clip) })
     }
 
-    fn examine_base_model(
-        &self,
-        path: &Path,
-        name: Option<String>,
-        id: &str,
-    ) -> Result<NewBaseModel, String> {
-        let examined = registry::examine(&self.environment, path, name, Some(id.to_owned()));
-        examined.map_err(|error| format!("{error:#}"))
+    fn examine_base_model(&self, files: &BaseModelFiles, id: &str) -> Result<NewBaseModel, String> {
+        let examined = registry::examine(&self.environment, files, Some(id));
+        let is_alone = files.path.is_file() && files.parts.is_none();
+        let remedy = match is_alone {
+            true => "; `base` names an installed base model that gives what a file lacks",
+            false => "",
+        };
+        examined.map_err(|error| format!("{error:#}{remedy}"))
+    }
+
+    fn close_base_model(&self, model: &base_model::Model) {
+        self.opened().remove(&sources(model));
     }
 
     fn examine_lora(&self, file: &Path, _model: &base_model::Model) -> Result<LoraFacts, String> {

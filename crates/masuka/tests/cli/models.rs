@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::hub::{CUT_AFTER, FakeHub, Manner, REPO};
+use crate::hub::{CUT_AFTER, FakeHub, Manner, REPO, WEIGHTS};
 use crate::support::{Desk, Run};
 
 /// A data folder of its own, and this hub.
@@ -60,6 +60,37 @@ fn a_model_of_the_hub_is_installed_draws_and_is_taken_off_the_list() {
     desk.fails(&["models", "remove", "starter"], 2, "part of the binary and stays");
     assert_eq!(listed(&desk), ["second"]);
     assert!(Path::new(default_model(&run)).join("model_index.json").exists());
+}
+
+#[test]
+fn a_file_of_only_the_transformer_takes_its_parts_from_another_model_and_goes_with_its_download() {
+    let hub = FakeHub::start(Manner::Good);
+    let desk = desk(&hub);
+    let desk = desk.with("HF_HUB_CACHE", "hub");
+    let starter = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/starter");
+    desk.ok(&["models", "install", starter, "--id", "mine"]);
+    let file = format!("{REPO}:{WEIGHTS}");
+    desk.fails(
+        &["models", "install", &file, "--id", "alone"],
+        1,
+        "all that is missing with `--base`",
+    );
+    let missing = ["models", "install", &file, "--id", "alone", "--base", "nobody"];
+    desk.fails(&missing, 1, "base model `nobody` does not exist");
+    let run = desk.ok(&["models", "install", &file, "--id", "alone", "--base", "mine"]);
+    assert_eq!(run.stdout.lines().last(), Some("masuka models default alone"), "{}", run.stdout);
+    desk.ok(&["models", "default", "alone"]);
+    desk.fails(&["models", "default", "nobody"], 1, "base model `nobody` does not exist");
+    desk.fails(
+        &["models", "remove", "mine", "--files"],
+        1,
+        "was not downloaded to by this program",
+    );
+    assert!(desk.path("hub/models--owner--icons").exists());
+    let run = desk.ok(&["models", "remove", "alone", "--files"]);
+    assert!(run.stdout.contains("its files are erased"), "{}", run.stdout);
+    assert!(!desk.path("hub/models--owner--icons").exists());
+    assert_eq!(listed(&desk), ["mine"]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_job_whose_workers_die_is_given_up_and_the_next_one_runs() {
     let next = app.generate(json!({}));
     for attempt in 0..2 {
         app.wait(&killer, |job| job["status"] == "processing" && job["attempts"] == attempt);
-        signal(app.worker(), "KILL");
+        signal(app.worker(), "ABRT"); // as a failed assertion of a library would
         app.wait(&killer, |job| job["attempts"] == attempt + 1);
     }
     let job = app.wait_for(&killer, "failed");

@@ -11,7 +11,7 @@ const LORA: &str = "attention.safetensors";
 
 /// A server without a worker and with these variables.
 fn start(variables: Vec<(&'static str, String)>) -> TestApp {
-    TestApp::with(Options { flags: vec!["--no-worker"], variables })
+    TestApp::with(Options { flags: vec!["--no-worker"], variables, ..Options::default() })
 }
 
 fn import_from(app: &TestApp, body: Value) -> Response {

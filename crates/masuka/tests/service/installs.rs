@@ -1,5 +1,6 @@
 //! Base models from a hub: fetched once, watched, stopped, taken up again, used, taken off the list.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ const INSTALL: &str = "/api/models/base/install";
 fn options(hub: &FakeHub) -> Options {
     // Within the server's own folder.
     let variables = vec![("HF_ENDPOINT", hub.server.url("")), ("HF_HUB_CACHE", "hub".into())];
-    Options { flags: vec!["--no-worker"], variables }
+    Options { flags: vec!["--no-worker"], variables, ..Options::default() }
 }
 
 fn start(manner: Manner) -> (FakeHub, TestApp) {
@@ -189,20 +190,24 @@ fn what_is_no_model_is_refused_before_anybody_is_asked() {
     assert!(hub.server.asked().is_empty(), "{:?}", hub.server.asked());
 }
 
-#[test]
-fn a_folder_of_the_import_folder_is_used_where_it_is() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let starter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/starter");
-    let mine = folder.path().join("Mine");
-    std::fs::create_dir(&mine).expect("a folder");
+/// A model folder of links to the starter's parts.
+fn link_starter(mine: &Path) {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/starter");
+    std::fs::create_dir(mine).expect("a folder");
     for entry in std::fs::read_dir(starter).expect("the starter model") {
         let entry = entry.expect("an entry");
         std::os::unix::fs::symlink(entry.path(), mine.join(entry.file_name())).expect("a link");
     }
+}
+
+#[test]
+fn a_folder_of_the_import_folder_is_used_where_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    link_starter(&folder.path().join("Mine"));
     std::fs::create_dir(folder.path().join("empty")).expect("a folder");
     let import_dir = folder.path().display().to_string();
-    let options =
-        Options { flags: vec!["--no-worker"], variables: vec![("MASUKA_IMPORT_DIR", import_dir)] };
+    let variables = vec![("MASUKA_IMPORT_DIR", import_dir)];
+    let options = Options { flags: vec!["--no-worker"], variables, ..Options::default() };
     let app = TestApp::with(options);
     assert_eq!(app.post(INSTALL, &json!({ "path": "../x" })).expect(422)["error"]["field"], "path");
     app.post(INSTALL, &json!({ "path": "empty" })).expect(202);
@@ -229,4 +234,138 @@ fn a_model_in_use_stays_and_one_that_is_not_goes() {
     assert_eq!(refused["error"]["code"], "base_model_stays");
     install(&app);
     wait_installed(&app);
+}
+
+#[test]
+fn a_model_on_its_way_is_still_loading_for_whoever_asks_for_it() {
+    let (hub, app) = start(Manner::Waits);
+    install(&app);
+    wait_until("half of it", || hub.weights_asked_from().len() == 2);
+    let request = Request::new("POST", "/api/generate/image");
+    let refused = app.send(request.json(&small(json!({ "base_model": "icons" }))));
+    assert_eq!(refused.header("retry-after"), Some("10"));
+    let body = refused.expect(503);
+    let error = &body["error"];
+    assert_eq!((&error["code"], &error["field"]), (&json!("model_loading"), &json!("base_model")));
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("`icons` is still loading") && message.contains('%'), "{message}");
+    let chosen = app.patch("/api/models/base/icons", &json!({ "is_default": true }));
+    assert_eq!(chosen.expect(503)["error"]["code"], "model_loading");
+    hub.release();
+    wait_installed(&app);
+    app.generate(json!({ "base_model": "icons" }));
+}
+
+#[test]
+fn a_chosen_default_is_that_of_every_request_and_outlasts_the_server() {
+    let (_hub, mut app) = start(Manner::Good);
+    install(&app);
+    wait_installed(&app);
+    let path = "/api/models/base/icons";
+    let chosen = app.patch(path, &json!({ "is_default": true })).expect(200);
+    assert_eq!((&chosen["id"], &chosen["is_default"]), (&json!("icons"), &json!(true)));
+    let check = |app: &TestApp, default: &str| {
+        let models = app.get("/api/models/base").expect(200);
+        let defaults = models.as_array().expect("a list").iter();
+        let defaults: Vec<_> = defaults.filter(|model| model["is_default"] == true).collect();
+        assert_eq!((defaults.len(), &defaults[0]["id"]), (1, &json!(default)), "{models}");
+        assert_eq!(app.get("/api/system").expect(200)["base_model"], default);
+        let job = app.get(&format!("/api/generate/{}", app.generate(json!({})))).expect(200);
+        assert_eq!(job["parameters"]["base_model"], default, "{job}");
+        app.post(
+            &format!("/api/generate/{}/cancel", job["id"].as_str().expect("an id")),
+            &json!({}),
+        );
+    };
+    check(&app, "icons");
+    assert_eq!(app.stop(), Some(0));
+    app.restart();
+    check(&app, "icons");
+    let refused = app.delete(path).expect(409);
+    assert_eq!(refused["error"]["code"], "base_model_stays", "{refused}");
+    let refused = app.patch(path, &json!({ "is_default": false })).expect(422);
+    assert_eq!(refused["error"]["field"], "is_default");
+    app.patch("/api/models/base/nobody", &json!({ "is_default": true })).expect(404);
+    app.patch("/api/models/base/starter", &json!({ "is_default": true })).expect(200);
+    check(&app, "starter");
+    assert_eq!(app.delete(path).status, 204);
+}
+
+#[test]
+fn a_file_of_only_the_transformer_draws_with_the_parts_of_another_model() {
+    let hub = FakeHub::start(Manner::Good);
+    let app = TestApp::with(Options { flags: vec![], ..options(&hub) });
+    let repo = format!("{REPO}:{WEIGHTS}");
+    let body = json!({ "repo": repo, "id": "alone" });
+    app.post(INSTALL, &body).expect(202);
+    let error = failure(&app);
+    assert_eq!(error["field"], "repo", "{error}");
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("`base`"), "{message}");
+    let body = json!({ "repo": repo, "id": "alone", "base": "nobody" });
+    assert_eq!(app.post(INSTALL, &body).expect(404)["error"]["field"], "base");
+
+    let body = json!({ "repo": repo, "id": "alone", "base": "starter" });
+    app.post(INSTALL, &body).expect(202);
+    wait_until("installed", || ids(&app) == ["starter", "alone"]);
+    let job = |base: &str| {
+        let job = app.wait_for(&app.generate(json!({ "base_model": base })), "completed");
+        app.download(&job["images"][0]["url"]).body
+    };
+    let pixels = |png: &[u8]| image::load_from_memory(png).expect("a picture").to_rgb8();
+    assert_eq!(pixels(&job("alone")), pixels(&job("starter")), "it is the starter's transformer");
+
+    // What takes its parts from one that does so itself takes them from the same place.
+    let body = json!({ "repo": repo, "id": "second", "base": "alone" });
+    app.post(INSTALL, &body).expect(202);
+    wait_until("installed", || ids(&app) == ["starter", "alone", "second"]);
+    assert_eq!(app.delete("/api/models/base/alone").status, 204);
+    job("second");
+}
+
+#[test]
+fn downloaded_files_go_with_their_model_when_that_is_asked_for() {
+    let hub = FakeHub::start(Manner::Good);
+    let app = TestApp::with(Options { flags: vec![], ..options(&hub) });
+    let folder = app.data("hub/models--owner--icons");
+    install(&app);
+    wait_installed(&app);
+    app.wait_for(&app.generate(json!({ "base_model": "icons" })), "completed");
+    let path = "/api/models/base/icons";
+    app.post(INSTALL, &json!({ "repo": REPO, "id": "twin" })).expect(202);
+    wait_until("the twin", || ids(&app).len() == 3);
+    let refused = app.delete(&format!("{path}?files=true")).expect(409);
+    assert_eq!(refused["error"]["code"], "model_in_use", "{refused}");
+    assert!(refused["detail"].as_str().expect("a message").contains("remove `twin` first"));
+    assert_eq!(app.delete("/api/models/base/twin").status, 204);
+    assert!(folder.exists(), "without being asked for, files stay");
+
+    assert_eq!(app.delete(&format!("{path}?files=true")).status, 204);
+    assert!(!folder.exists());
+    assert_eq!(ids(&app), ["starter"]);
+    let holds = |pid: u32| {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("its maps");
+        maps.contains("models--owner--icons")
+    };
+    let (server, worker) = (app.server_pid(), app.worker());
+    wait_until("nobody holds the files", || !holds(server) && !holds(worker));
+    install(&app);
+    wait_installed(&app);
+    app.wait_for(&app.generate(json!({ "base_model": "icons" })), "completed");
+}
+
+#[test]
+fn files_that_were_not_downloaded_here_are_not_erased() {
+    let folder = tempfile::tempdir().expect("a folder");
+    link_starter(&folder.path().join("Mine"));
+    let variables = vec![("MASUKA_IMPORT_DIR", folder.path().display().to_string())];
+    let options = Options { flags: vec!["--no-worker"], variables, ..Options::default() };
+    let app = TestApp::with(options);
+    app.post(INSTALL, &json!({ "path": "Mine" })).expect(202);
+    wait_until("installed", || ids(&app) == ["starter", "mine"]);
+    let refused = app.delete("/api/models/base/mine?files=true").expect(409);
+    assert_eq!(refused["error"]["code"], "files_elsewhere", "{refused}");
+    assert_eq!(ids(&app), ["starter", "mine"]);
+    assert_eq!(app.delete("/api/models/base/mine").status, 204);
+    assert!(folder.path().join("Mine/model_index.json").exists());
 }

@@ -100,7 +100,8 @@ fn a_full_queue_says_when_to_come_back() {
 #[test]
 fn with_a_key_only_who_knows_it_may_ask() {
     let variables = vec![("MASUKA_API_KEY", "open-sesame".to_owned())];
-    let app = TestApp::with(Options { flags: vec!["--no-worker"], variables });
+    let app =
+        TestApp::with(Options { flags: vec!["--no-worker"], variables, ..Options::default() });
     let ask = || Request::new("GET", "/api/queue");
     assert_eq!(app.send(ask()).expect(401)["error"]["code"], "unauthorized");
     assert_eq!(app.send(ask().header("authorization", "Bearer wrong")).status, 401);
@@ -117,7 +118,8 @@ fn with_a_key_only_who_knows_it_may_ask() {
 #[test]
 fn pages_and_names_from_elsewhere_are_refused() {
     let variables = vec![("CORS_ORIGINS", "http://friend.example".to_owned())];
-    let app = TestApp::with(Options { flags: vec!["--no-worker"], variables });
+    let app =
+        TestApp::with(Options { flags: vec!["--no-worker"], variables, ..Options::default() });
     let ask = || Request::new("GET", "/api/queue");
     let code = |request: Request| app.send(request).expect(403)["error"]["code"].clone();
     assert_eq!(code(ask().header("host", "evil.example")), "host_not_allowed");

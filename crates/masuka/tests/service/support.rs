@@ -1,6 +1,6 @@
 //! A server of one's own, in a folder of its own, on a port that the system chose.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +23,27 @@ pub struct TestApp {
 pub struct Options {
     pub flags: Vec<&'static str>,
     pub variables: Vec<(&'static str, String)>,
+    /// A folder of the server's own that has a small disk in memory, seen by it and its worker only.
+    pub small_disk: Option<SmallDisk>,
+}
+
+/// A disk that is soon full.
+#[derive(Clone, Copy)]
+pub struct SmallDisk {
+    pub folder: &'static str,
+    pub kib: u32,
+}
+
+impl SmallDisk {
+    /// The flags by which `unshare` gives a process mounts of its own, if this machine lets it.
+    fn unshare() -> Option<&'static [&'static str]> {
+        let ways: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+        ways.into_iter().find(|way| {
+            let mut command = Command::new("unshare");
+            command.args(*way).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        })
+    }
 }
 
 impl TestApp {
@@ -39,6 +60,30 @@ impl TestApp {
         share_starter(folder.path());
         let (server, address) = spawn(folder.path(), &options);
         Self { address, folder, options, server }
+    }
+
+    /// A server with a small disk; without one, and with a loud word, where no process may have mounts of its own.
+    pub fn on_small_disk(options: Options) -> Option<Self> {
+        if SmallDisk::unshare().is_none() {
+            // Past the test harness, which keeps what a passing test prints to itself.
+            let word =
+                "skipped: `unshare --mount` is not permitted here, so that no disk can be filled\n";
+            std::io::stderr().write_all(word.as_bytes()).expect("stderr");
+            return None;
+        }
+        Some(Self::with(options))
+    }
+
+    /// A path as the server sees it, which may lie on its small disk.
+    pub fn seen_by_server(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.server_pid(), self.data(name).display()))
+    }
+
+    /// Fills the small disk to its last byte; it has room again when the file is removed.
+    pub fn fill(&self, folder: &str) -> PathBuf {
+        let filler = self.seen_by_server(folder).join("filler");
+        std::fs::write(&filler, vec![0; 64 << 20]).expect_err("more than fits");
+        filler
     }
 
     /// The same server again, over the same folder, after it was killed or has ended.
@@ -176,8 +221,21 @@ fn share_starter(folder: &Path) {
     std::os::unix::fs::symlink(&shared, folder.join("models")).expect("a link");
 }
 
+/// The program, with a small disk of its own where that is asked for.
+fn program(folder: &Path, small_disk: Option<SmallDisk>) -> Command {
+    let program = env!("CARGO_BIN_EXE_masuka");
+    let Some(SmallDisk { folder: mounted, kib }) = small_disk else { return Command::new(program) };
+    let mounted = folder.join(mounted);
+    std::fs::create_dir_all(&mounted).expect("a folder to mount at");
+    let mut command = Command::new("unshare");
+    command.args(SmallDisk::unshare().expect("mounts of its own"));
+    let script = format!(r#"mount -t tmpfs -o size={kib}k tmpfs "$0" && exec "$@""#);
+    command.args(["/bin/sh", "-c", &script]).arg(mounted).arg(program);
+    command
+}
+
 fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_masuka"));
+    let mut command = program(folder, options.small_disk);
     command.args(["serve", "--port", "0"]).args(&options.flags).env_clear().current_dir(folder);
     command.env("MASUKA_DATA_DIR", folder).env("MASUKA_LOG", "warn").env("RUST_BACKTRACE", "1");
     command.envs(options.variables.iter().map(|(name, value)| (name, value)));

@@ -2,15 +2,15 @@
 //! with a clear word; the service stays up and the next job works.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::http::Request;
 use crate::models::{fixture, import};
-use crate::support::{Options, TestApp, small};
+use crate::support::{Options, SmallDisk, TestApp, small};
 
 /// A job that must fail with `code`, with a message that holds `part`.
 fn fails(app: &TestApp, more: Value, code: &str, part: &str) -> String {
@@ -26,41 +26,41 @@ fn works(app: &TestApp, more: Value) {
     app.wait_for(&app.generate(more), "completed");
 }
 
-/// A small file system in memory, mounted for as long as this lives.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    /// Nothing where this process may not mount.
-    fn mount(folder: &Path, size: &str) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder);
-        let mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        mounted.then(|| Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
-    }
-}
-
 #[test]
 fn a_full_disk_fails_the_job_and_no_other() {
-    let app = TestApp::start();
-    works(&app, json!({}));
-    let Some(tmpfs) = Tmpfs::mount(&app.data("files"), "24k") else {
-        eprintln!("skipped: only root may mount the small file system that is to be filled");
+    let small_disk = Some(SmallDisk { folder: "files", kib: 512 });
+    let Some(app) = TestApp::on_small_disk(Options { small_disk, ..Options::default() }) else {
         return;
     };
+    works(&app, json!({}));
+    let filler = app.fill("files");
     let id = fails(&app, json!({ "num_images": 4 }), "disk_full", "make room");
-    fs::write(app.data("files/filler"), vec![0; 64 << 10]).unwrap_err();
     let ready = app.get("/ready").expect(503);
     assert!(ready["storage"].is_string() && ready["database"].is_null(), "{ready}");
-    drop(tmpfs);
+    fs::remove_file(filler).unwrap();
     app.get("/ready").expect(200);
     app.post(&format!("/api/generate/{id}/retry"), &json!({})).expect(200);
     app.wait_for(&id, "completed");
+}
+
+#[test]
+fn a_database_that_cannot_be_written_any_more_is_read_and_goes_on_later() {
+    let small_disk = Some(SmallDisk { folder: "database", kib: 16 << 10 });
+    let variables = vec![("DATABASE_URL", "sqlite:database/masuka.db".to_owned())];
+    let options = Options { small_disk, variables, ..Options::default() };
+    let Some(app) = TestApp::on_small_disk(options) else { return };
+    let long = json!({ "num_inference_steps": 100, "width": 256, "height": 256 });
+    let running = app.generate(long);
+    app.wait_for(&running, "processing");
+    let filler = app.fill("database");
+    let refused = app.post("/api/generate/image", &small(json!({}))).expect(503);
+    assert_eq!(refused["error"]["code"], "unavailable", "{refused}");
+    app.get(&format!("/api/generate/{running}")).expect(200);
+    app.get("/api/generate").expect(200);
+    std::thread::sleep(Duration::from_secs(2)); // steps and signs of life are refused meanwhile
+    fs::remove_file(filler).unwrap();
+    works(&app, json!({}));
+    app.wait_for(&running, "completed");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_damaged_model_file_fails_its_jobs_and_not_those_of_others() {
     let model = folder.path().join("mine");
     copy_starter(&model);
     let variables = vec![("MASUKA_BASE_MODEL", model.display().to_string())];
-    let app = TestApp::with(Options { flags: vec![], variables });
+    let app = TestApp::with(Options { variables, ..Options::default() });
     assert_eq!(app.get("/api/system").expect(200)["base_model"], "mine");
     let weights = model.join("transformer/diffusion_pytorch_model.safetensors");
     let whole = fs::read(&weights).unwrap();
@@ -124,7 +124,7 @@ fn a_damaged_model_file_fails_its_jobs_and_not_those_of_others() {
 #[test]
 fn a_picture_beyond_the_memory_is_refused_with_what_would_fit() {
     let variables = vec![("MASUKA_MEMORY_MIB", "700".to_owned())];
-    let app = TestApp::with(Options { flags: vec![], variables });
+    let app = TestApp::with(Options { variables, ..Options::default() });
     let large = json!({ "width": 2048, "height": 2048 });
     fails(&app, large, "out_of_memory", "fewer images, a smaller size or an offload mode");
     works(&app, json!({}));
@@ -144,6 +144,22 @@ fn a_locked_database_refuses_writers_and_lets_readers_through() {
     app.get(&format!("/api/generate/{id}")).expect(200);
     runtime.block_on(lock.rollback()).unwrap();
     app.generate(json!({}));
+}
+
+#[test]
+fn a_running_job_outlasts_a_database_that_is_locked_for_a_while() {
+    let app = TestApp::start();
+    let id = app.generate(json!({ "num_inference_steps": 20 }));
+    app.wait_for(&id, "processing");
+    let database = format!("sqlite:{}", app.data("masuka.db").display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lock = runtime.block_on(async {
+        masuka_storage::database::Database::open(&database).await.unwrap().begin().await.unwrap()
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    runtime.block_on(lock.rollback()).unwrap();
+    let job = app.wait_for(&id, "completed");
+    assert_eq!(job["attempts"], 0, "{job}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 """How fast the service is, measured on a server of its own with 100,000 finished jobs. Needs wrk (Debian).
 
     cargo build --release --package masuka
-    bench/service/run.py target/release/masuka [reads|enqueue|claim|listeners|overhead ...]
+    bench/service/run.py target/release/masuka [ready|reads|enqueue|claim|listeners|overhead ...]
+    scripts/with-postgres bench/service/run.py target/release/masuka claim_postgres
 
 The server is kept to processor 0, its worker (which draws all the while, where a row says so) and the clients to
 processor 1. Each row prints one line of JSON.
@@ -16,8 +17,8 @@ SMALL = {"prompt": "red apple, noto style", "num_inference_steps": 2, "width": 6
 class Server:
     """A server over `folder`; the worker, if there is one, on the other processor."""
 
-    def __init__(self, binary, folder, *flags):
-        env = {"PATH": os.environ["PATH"], "MASUKA_DATA_DIR": folder, "MASUKA_LOG": "error"}
+    def __init__(self, binary, folder, *flags, **variables):
+        env = {"PATH": os.environ["PATH"], "MASUKA_DATA_DIR": folder, "MASUKA_LOG": "error"} | variables
         command = ["taskset", "-c", "0", binary, "serve", "--port", "0", "--max-waiting", "1000000", *flags]
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
         self.url = re.search(r"http://[^ ]+", self.process.stdout.readline())[0]
@@ -116,8 +117,52 @@ def enqueue(binary, folder):
     return {"clients": 32, "per_second": len(times) / seconds, "p99_ms": 1000 * statistics.quantiles(times, n=100)[98]}
 
 
+def ready(binary, folder):
+    """From the start of the process to its first answer, and to a worker that has the model in memory."""
+    listening, loaded = [], []
+    for _ in range(10):
+        start = time.perf_counter()
+        server = Server(binary, folder, "--no-worker")
+        assert server.get("/ready")["ready"]
+        listening.append(time.perf_counter() - start)
+        server.stop()
+        start = time.perf_counter()
+        server = Server(binary, folder, "--preload")
+        while not server.get("/api/queue")["workers"][0]["state"].get("loaded_models"):
+            time.sleep(0.005)
+        loaded.append(time.perf_counter() - start)
+        server.stop()
+    ms = lambda times: {"median_ms": 1000 * statistics.median(times), "max_ms": 1000 * max(times)}
+    return {"server": ms(listening), "starter_loaded": ms(loaded)}
+
+
 def claim(binary, folder):
     server = Server(binary, folder)
+    waits = claim_waits(server)
+    server.stop()
+    return waits
+
+
+def claim_postgres(binary, folder):
+    """Server and worker of one PostgreSQL, each with a data folder of its own, as on two machines."""
+    address = os.environ["MASUKA_TEST_POSTGRES"]
+    subprocess.run(["psql", "-q", f"{address}/postgres", "-c", "CREATE DATABASE bench"], check=True)
+    here, there = tempfile.mkdtemp(), tempfile.mkdtemp()
+    url = {"DATABASE_URL": f"{address}/bench"}
+    server = Server(binary, here, "--no-worker", **url)
+    env = {"PATH": os.environ["PATH"], "MASUKA_DATA_DIR": there, "MASUKA_LOG": "error"} | url
+    worker = subprocess.Popen(["taskset", "-c", "1", binary, "worker"], env=env)
+    waits = claim_waits(server)
+    worker.terminate()
+    worker.wait()
+    server.stop()
+    shutil.rmtree(here)
+    shutil.rmtree(there)
+    return waits
+
+
+def claim_waits(server):
+    """How long jobs wait for a worker that has nothing to do, by the database's clock."""
     server.finished(SMALL)
     waits = []
     for _ in range(50):
@@ -126,7 +171,7 @@ def claim(binary, folder):
         at = {entry["event"]: entry["at"] for entry in reversed(log)}
         ms = lambda text: float(text[17:-1]) * 1000
         waits.append((ms(at["processing"]) - ms(at["pending"])) % 60_000)
-    server.stop()
+        time.sleep(0.05)
     return {"jobs": len(waits), "median_ms": statistics.median(waits), "max_ms": max(waits)}
 
 
@@ -183,14 +228,15 @@ def listeners(binary, folder):
 
 def main():
     binary, *names = sys.argv[1:]
-    rows = {"reads": reads, "enqueue": enqueue, "claim": claim, "listeners": listeners, "overhead": overhead}
+    rows = {"ready": ready, "reads": reads, "enqueue": enqueue, "claim": claim, "listeners": listeners, "overhead": overhead}
     folder = tempfile.mkdtemp()
     server = Server(binary, folder)
     job = server.finished(SMALL)["id"]
     server.stop()
     seed(folder, job)
+    more = {"claim_postgres": claim_postgres}
     for name in names or rows:
-        print(json.dumps({name: rows[name](binary, folder)}, default=str), flush=True)
+        print(json.dumps({name: (rows | more)[name](binary, folder)}, default=str), flush=True)
     shutil.rmtree(folder)
 
 

@@ -76,9 +76,8 @@ pub(crate) struct Shared {
 
 impl App {
     /// The base model of requests that name none.
-    pub(crate) async fn default_base_model(&self) -> ApiResult<String> {
-        let configured = &self.options.base_model;
-        Ok(base_models::default_id(self.storage.database(), configured).await?)
+    pub(crate) async fn default_base_model(&self) -> masuka_storage::Result<String> {
+        base_models::default_id(self.storage.database(), &self.options.base_model).await
     }
 
     /// The base model that a request names, or the default. One that is being installed is not there yet.

@@ -1,6 +1,7 @@
 //! Answers of the engine for the server, which knows none.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -73,11 +74,12 @@ const EXPORTS: [(&str, ExportFormat); 3] = [
 impl EngineDesk for Desk {
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String> {
         let mut opened = self.opened();
-        if !opened.contains_key(&sources(model)) {
-            let pipeline = self.open(model).map_err(|error| format!("{error:#}"))?;
-            opened.insert(sources(model), pipeline);
-        }
-        let pipeline = opened.get(&sources(model)).ok_or("the model was closed")?;
+        let pipeline = match opened.entry(sources(model)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                free.insert(self.open(model).map_err(|error| format!("{error:#}"))?)
+            }
+        };
         let tokens = pipeline.tokenize(prompt).map_err(|error| error.to_string())?;
         Ok(TokenCounts { t5: count(tokens.t5), clip: count(tokens.clip) })
     }

@@ -13,15 +13,25 @@ export function useBaseActions(base: () => BaseModel) {
   const store = useDraft()
   const router = useRouter()
 
-  async function remove(): Promise<void> {
+  const path = () => ({ id: base().id })
+
+  async function attempt(action: () => Promise<unknown>, done: string): Promise<void> {
     try {
-      await ask(client.DELETE('/api/models/base/{id}', { params: { path: { id: base().id } } }))
-      toasts.show(text.models.removed(base().name))
+      await action()
+      toasts.show(done)
       await queryClient.invalidateQueries({ queryKey: keys.bases })
     } catch (error) {
       toasts.fail(error)
     }
   }
+
+  /** Off the list, with its files where that is wanted. */
+  const remove = (files: boolean) =>
+    attempt(() => ask(client.DELETE('/api/models/base/{id}', { params: { path: path(), query: { files } } })), text.models.removed(base().name))
+
+  /** For requests that name no model. */
+  const makeDefault = () =>
+    attempt(() => ask(client.PATCH('/api/models/base/{id}', { params: { path: path() }, body: { is_default: true } })), text.models.isDefaultNow(base().name))
 
   /** Into the form of the Generate page, with its defaults. */
   function use(): void {
@@ -29,5 +39,5 @@ export function useBaseActions(base: () => BaseModel) {
     void router.push({ name: 'generate' })
   }
 
-  return { remove, use }
+  return { remove, makeDefault, use }
 }

@@ -44,9 +44,12 @@ export const models = {
   removeBase: (name: string) => `Remove ${name}`,
   removeBaseTitle: (name: string) => `Remove “${name}”?`,
   removeBaseHint: 'It leaves the list of models. Its files stay in the cache of the server, so that installing it again is quick.',
+  withFiles: 'Erase its downloaded files, too',
   removeBaseAction: 'Remove',
   removed: (name: string) => `“${name}” removed`,
   isDefault: 'Default',
+  makeDefault: 'Make it the default',
+  isDefaultNow: (name: string) => `“${name}” is the default now`,
   family: (family: string) => `Family: ${family}`,
   baseFacts: (width: number, height: number, steps: number, guidance: number) =>
     `Made for ${width} × ${height}  ·  ${many(steps, 'step', 'steps')}  ·  guidance ${guidance}`,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use half::bf16;
-use masuka_kernels::linear::{Epilogue, PackedLinear, WeightRows, grad_input_on, linear_on};
-use masuka_kernels::linear_int8::{PackedInt8, linear_int8_on};
+use masuka_kernels::linear::{Epilogue, PackedLinear, WeightRows, grad_input, linear};
+use masuka_kernels::linear_int8::{PackedInt8, linear_int8};
 use masuka_kernels::testing::Random;
 use masuka_kernels::{Number, Rows, RowsMut, Simd, threads};
 
@@ -53,11 +53,11 @@ fn forward<T: Number>(group: &mut BenchmarkGroup<'_, WallTime>, simd: Simd, peak
     for shape in SHAPES {
         let (rows, depth, columns) = shape;
         bench(group, shape, peak, || {
-            let (x, w) = inputs::<T>(rows * depth, columns, depth);
+            let (x, w) = inputs::<T>(simd, rows * depth, columns, depth);
             let mut y = vec![T::from_f32(0.0); rows * columns];
             move || {
                 let (x, y) = (Rows::new(&x, depth), RowsMut::new(&mut y, columns));
-                linear_on(simd, x, black_box(&w), &Epilogue::default(), y);
+                linear(x, black_box(&w), &Epilogue::default(), y);
             }
         });
     }
@@ -70,11 +70,11 @@ fn int8(group: &mut BenchmarkGroup<'_, WallTime>, simd: Simd, peak: f64) {
         bench(group, shape, peak, || {
             let mut random = Random::new(1);
             let (x, w) = (random.vec_bf16(rows * depth), random.vec_bf16(columns * depth));
-            let w = PackedInt8::pack(WeightRows::Bf16(&w), columns, depth);
+            let w = PackedInt8::pack_on(simd, WeightRows::Bf16(&w), columns, depth);
             let mut y = vec![bf16::ZERO; rows * columns];
             move || {
                 let (x, y) = (Rows::new(&x, depth), RowsMut::new(&mut y, columns));
-                linear_int8_on(simd, x, black_box(&w), &Epilogue::default(), y);
+                linear_int8(x, black_box(&w), &Epilogue::default(), y);
             }
         });
     }
@@ -85,21 +85,26 @@ fn backward(group: &mut BenchmarkGroup<'_, WallTime>, simd: Simd, peak: f64) {
     for shape in SHAPES {
         let (rows, depth, columns) = shape;
         bench(group, shape, peak, || {
-            let (dy, w) = inputs::<bf16>(rows * columns, columns, depth);
+            let (dy, w) = inputs::<bf16>(simd, rows * columns, columns, depth);
             let mut dx = vec![bf16::ZERO; rows * depth];
             move || {
                 let (dy, dx) = (Rows::new(&dy, columns), RowsMut::new(&mut dx, depth));
-                grad_input_on(simd, dy, black_box(&w), &[], dx);
+                grad_input(dy, black_box(&w), &[], dx);
             }
         });
     }
 }
 
-fn inputs<T: Number>(len: usize, columns: usize, depth: usize) -> (Vec<T>, PackedLinear<T>) {
+fn inputs<T: Number>(
+    simd: Simd,
+    len: usize,
+    columns: usize,
+    depth: usize,
+) -> (Vec<T>, PackedLinear<T>) {
     let mut random = Random::new(1);
     let x = random.vec_f32(len).into_iter().map(T::from_f32).collect();
     let weight = random.vec_bf16(columns * depth);
-    (x, PackedLinear::pack(WeightRows::Bf16(&weight), columns, depth))
+    (x, PackedLinear::pack_on(simd, WeightRows::Bf16(&weight), columns, depth))
 }
 
 /// Measures what `prepare` makes, and prints its share of `peak` if the filter picks it.

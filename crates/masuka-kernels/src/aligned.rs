@@ -160,6 +160,9 @@ fn unmap(start: NonNull<u8>, size: usize) {
     unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(SMALL_PAGE)) };
 }
 
+/// Bytes of scratch that are rounded up to whole huge pages: on small ones a product took a tenth longer.
+const WORTH_A_HUGE_PAGE: usize = 128 << 10;
+
 thread_local! {
     /// Buffers that wait for their next use on this thread, counted in f32 for their alignment's sake.
     static SCRATCH: RefCell<Vec<AlignedBuf<f32>>> = const { RefCell::new(Vec::new()) };
@@ -168,7 +171,9 @@ thread_local! {
 /// Lends `task` a buffer of `len` elements with arbitrary content, which the thread keeps for the next call. Calls may
 /// nest.
 pub fn with_scratch<T: Element, R>(len: usize, task: impl FnOnce(&mut [T]) -> R) -> R {
-    let words = (len * size_of::<T>()).div_ceil(size_of::<f32>());
+    let bytes = len * size_of::<T>();
+    let whole = if bytes >= WORTH_A_HUGE_PAGE { bytes.next_multiple_of(HUGE_PAGE) } else { bytes };
+    let words = whole.div_ceil(size_of::<f32>());
     let kept = SCRATCH.with_borrow_mut(Vec::pop).filter(|buffer| buffer.len() >= words);
     let mut buffer = kept.unwrap_or_else(|| AlignedBuf::zeroed(words));
     // SAFETY: `buffer` holds at least `len` elements, is aligned to a line, and any bits make a T.

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The levels by name, from the one that every processor has upwards.
 ///
 /// [`Level::Neon`] has no code of its own: on aarch64 the compiler makes NEON of the portable loops.
-/// [`Level::Amx`] can be named as a limit but is never chosen: no kernel for it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Loops that any processor runs.
@@ -79,7 +80,9 @@ impl Avx2 {
 
 /// Proof that the processor has AVX-512 F, BW, DQ, VL, BF16 and VNNI, and all of [`Avx2`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Avx512(());
+pub struct Avx512 {
+    amx: Option<Amx>,
+}
 
 impl Avx512 {
     /// The proof, where the processor has the instructions.
@@ -93,7 +96,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512bf16")
             && is_x86_feature_detected!("avx512vnni")
         {
-            return Some(Self(()));
+            return Some(Self { amx: None });
         }
         None
     }
@@ -102,6 +105,51 @@ impl Avx512 {
     pub fn avx2(self) -> Avx2 {
         Avx2(())
     }
+
+    /// The tiles beside the vectors, where they are to be used.
+    pub fn amx(self) -> Option<Amx> {
+        self.amx
+    }
+}
+
+/// Proof that the processor has AMX tiles with bf16 and int8, that the system lets this process use them, and all of
+/// [`Avx512`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amx(());
+
+impl Amx {
+    /// The proof, where the processor has the instructions and the system gives its permission.
+    pub fn new() -> Option<Self> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        {
+            static USABLE: LazyLock<bool> = LazyLock::new(tiles_may_be_used);
+            if Avx512::new().is_some() && *USABLE {
+                return Some(Self(()));
+            }
+        }
+        None
+    }
+
+    /// Every such processor has AVX-512 as well; what is done with this proof uses tiles where it can.
+    pub fn avx512(self) -> Avx512 {
+        Avx512 { amx: Some(self) }
+    }
+}
+
+/// Whether there are AMX tiles with bf16 and int8; asks Linux for their registers, which a process has to do once.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn tiles_may_be_used() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    /// Leaf 7, EDX: AMX-BF16, AMX-TILE, AMX-INT8.
+    const AMX: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    /// Of `arch_prctl`: <https://docs.kernel.org/arch/x86/xstate.html>.
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & AMX != AMX {
+        return false;
+    }
+    // SAFETY: takes two numbers and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
 /// A level for which code exists and whose instructions this processor has.
@@ -113,6 +161,8 @@ pub enum Simd {
     Avx2(Avx2),
     /// With the proof of AVX-512 and its bf16 and int8 dot products.
     Avx512(Avx512),
+    /// With the proof of AMX tiles with bf16 and int8.
+    Amx(Amx),
 }
 
 impl Simd {
@@ -120,14 +170,16 @@ impl Simd {
     pub fn active() -> Self {
         let limit = LIMIT.load(Ordering::Relaxed);
         let allowed = |simd: &Self| simd.level() as u8 <= limit;
+        let amx = Amx::new().map(Self::Amx).filter(allowed);
         let avx512 = || Avx512::new().map(Self::Avx512).filter(allowed);
         let avx2 = || Avx2::new().map(Self::Avx2).filter(allowed);
-        avx512().or_else(avx2).unwrap_or(Self::Portable)
+        amx.or_else(avx512).or_else(avx2).unwrap_or(Self::Portable)
     }
 
     /// All levels that this processor runs, the lowest first; for tests and measurements.
     pub fn supported() -> Vec<Self> {
-        let vectors = [Avx2::new().map(Self::Avx2), Avx512::new().map(Self::Avx512)];
+        let (avx2, avx512) = (Avx2::new().map(Self::Avx2), Avx512::new().map(Self::Avx512));
+        let vectors = [avx2, avx512, Amx::new().map(Self::Amx)];
         [Self::Portable].into_iter().chain(vectors.into_iter().flatten()).collect()
     }
 
@@ -138,6 +190,7 @@ impl Simd {
             Self::Portable => Level::Portable,
             Self::Avx2(_) => Level::Avx2,
             Self::Avx512(_) => Level::Avx512,
+            Self::Amx(_) => Level::Amx,
         }
     }
 }

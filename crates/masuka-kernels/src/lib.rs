@@ -14,6 +14,8 @@ mod vector; // vectors of f32 as a trait that each level implements
 mod panels; // packing of the right side of a product
 mod token_blocks; // sums over the tokens of a picture
 mod tile; // products of small blocks in the cache
+#[cfg(target_arch = "x86_64")]
+mod amx; // the same in the tiles of AMX
 pub mod linear; // x · Wᵀ + b with packed weights, and what follows it
 pub mod low_rank; // both halves of a LoRA update and the gradients of its two matrices
 pub mod linear_int8; // the same with weights and rows in int8

@@ -21,25 +21,12 @@ pub struct LowRank<'a> {
     pub matrix: Rows<'a, f32>,
 }
 
-/// dX (rows, in) = dY (rows, out) · W + Σ hidden · matrix, from the same packing that [`linear`](super::linear) reads.
+/// dX (rows, in) = dY (rows, out) · W + Σ hidden · matrix, from the same packing that [`linear`](super::linear) reads
+/// and on its level.
 ///
 /// # Panics
 /// When the shapes disagree.
 pub fn grad_input<T: Number, Y: Number>(
-    dy: Rows<'_, T>,
-    weight: &PackedLinear<T>,
-    updates: &[LowRank<'_>],
-    dx: RowsMut<'_, Y>,
-) {
-    grad_input_on(Simd::active(), dy, weight, updates, dx);
-}
-
-/// [`grad_input`] on a level of the caller's choice.
-///
-/// # Panics
-/// When the shapes disagree.
-pub fn grad_input_on<T: Number, Y: Number>(
-    simd: Simd,
     dy: Rows<'_, T>,
     weight: &PackedLinear<T>,
     updates: &[LowRank<'_>],
@@ -50,7 +37,7 @@ pub fn grad_input_on<T: Number, Y: Number>(
         assert_eq!(matrix.columns(), weight.in_features(), "columns of an update");
         assert_eq!(hidden.rows(), dy.rows(), "rows of an update");
     }
-    product(simd, dy, &Turned(&weight.weight), updates, dx);
+    product(weight.weight.simd(), dy, &Turned(&weight.weight), updates, dx);
 }
 
 /// y (rows, columns) = x (rows, depth) · matrix (depth, columns), for few columns or many rows: the matrix is packed
@@ -112,7 +99,7 @@ fn product<T: Number, Y: Number>(
     assert_eq!(y.rows(), x.rows(), "rows of the product");
     assert_eq!(y.columns(), panels.columns(), "columns of the product");
     let output = Output::new(&mut y);
-    multiply::<Floats<T>, _>(simd, x, panels, |place, sums| {
+    multiply::<Floats<T>, _>(simd, x, panels, output.target(), |place, sums| {
         for LowRank { hidden, matrix } in updates {
             Branch { hidden: *hidden, matrix }.add_to(simd, place, sums);
         }

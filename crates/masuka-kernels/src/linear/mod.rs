@@ -6,14 +6,17 @@
 pub(crate) mod reference; // what is meant
 mod product; // how a product is cut and who computes what
 mod tile; // the innermost loops
+#[cfg(target_arch = "x86_64")]
+mod tiles; // how a product is cut for AMX
+mod layout; // how packed weights lie in memory
 mod panels; // weights packed, turned, or as they lie in memory
 mod epilogue; // bias, activation, gate and residual
 mod backward; // gradients of the input and of LoRA
 
-pub use backward::{LowRank, grad_input, grad_input_on, grad_weight, matmul};
+pub use backward::{LowRank, grad_input, grad_weight, matmul};
 pub use epilogue::Gated;
 pub(crate) use epilogue::{Finish, Output};
-pub(crate) use panels::Transpose;
+pub(crate) use layout::{LayOut, Layout};
 pub(crate) use product::{Format, PANEL, Panels, Place, Strip, multiply};
 
 use std::any::TypeId;
@@ -72,21 +75,35 @@ fn convert<A: Element, B: Element>(from: &[A], to: &mut [B], number: impl Fn(A) 
     to.iter_mut().zip(from).for_each(|(to, from)| *to = number(*from));
 }
 
-/// A weight W (out, in) laid out for products with f32 or bf16 rows. The layout is the same on every level. 64 outputs
-/// make a panel; the last is filled with zeros.
+/// A weight W (out, in) laid out for products with f32 or bf16 rows on one level. 64 outputs make a panel; the last is
+/// filled with zeros.
 #[derive(Debug)]
 pub struct PackedLinear<T: Number> {
     weight: Packed<T>,
 }
 
 impl<T: Number> PackedLinear<T> {
-    /// Packs `weight`, rounding it to `T`.
+    /// Packs `weight` for the active level, rounding it to `T`.
     ///
     /// # Panics
     /// When the length is not `out_features · in_features`.
     pub fn pack(weight: WeightRows<'_>, out_features: usize, in_features: usize) -> Self {
+        Self::pack_on(Simd::active(), weight, out_features, in_features)
+    }
+
+    /// [`PackedLinear::pack`] for a level of the caller's choice, which products with it are then taken on.
+    ///
+    /// # Panics
+    /// As said there.
+    pub fn pack_on(
+        simd: Simd,
+        weight: WeightRows<'_>,
+        out_features: usize,
+        in_features: usize,
+    ) -> Self {
         assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
-        Self::from_rows(out_features, in_features, |output, numbers| weight.read(output, numbers))
+        let read = |output: usize, numbers: &mut [T]| weight.read(output, numbers);
+        Self { weight: Packed::new(simd, out_features, in_features, read) }
     }
 
     /// Packs the rows that `read(output, numbers)` writes, from all threads and in no order.
@@ -95,7 +112,7 @@ impl<T: Number> PackedLinear<T> {
         in_features: usize,
         read: impl Fn(usize, &mut [T]) + Sync,
     ) -> Self {
-        Self { weight: Packed::new(out_features, in_features, read) }
+        Self { weight: Packed::new(Simd::active(), out_features, in_features, read) }
     }
 
     /// Columns of y.
@@ -160,7 +177,7 @@ impl<T: Number, Y> fmt::Debug for Epilogue<'_, T, Y> {
     }
 }
 
-/// y = epilogue(x · Wᵀ)
+/// y = epilogue(x · Wᵀ), on the level that the weight is packed for.
 ///
 /// # Panics
 /// When the shapes disagree.
@@ -168,29 +185,16 @@ pub fn linear<T: Number, Y: Number>(
     x: Rows<'_, T>,
     weight: &PackedLinear<T>,
     epilogue: &Epilogue<'_, T, Y>,
-    y: RowsMut<'_, Y>,
-) {
-    linear_on(Simd::active(), x, weight, epilogue, y);
-}
-
-/// [`linear`] on a level of the caller's choice.
-///
-/// # Panics
-/// When the shapes disagree.
-pub fn linear_on<T: Number, Y: Number>(
-    simd: Simd,
-    x: Rows<'_, T>,
-    weight: &PackedLinear<T>,
-    epilogue: &Epilogue<'_, T, Y>,
     mut y: RowsMut<'_, Y>,
 ) {
     assert_eq!(y.rows(), x.rows(), "rows of y");
     assert_eq!(y.columns(), weight.out_features(), "columns of y");
+    let simd = weight.weight.simd();
     let output = Output::new(&mut y).with(epilogue);
-    let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(simd, x, lora)).collect();
+    let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(x, lora)).collect();
     let branches: Vec<_> = epilogue.lora.iter().zip(&narrow).map(Branch::of).collect();
     assert!(branches.iter().all(|branch| branch.columns() == weight.out_features()));
-    multiply::<Floats<T>, _>(simd, x, &weight.weight, |place, sums| {
+    multiply::<Floats<T>, _>(simd, x, &weight.weight, output.target(), |place, sums| {
         branches.iter().for_each(|branch| branch.add_to(simd, place, sums));
         vector::run(simd, Finish { output: &output, place, sums });
     });
@@ -240,11 +244,11 @@ impl<P: Panels<Floats<f32>>> Branch<'_, P> {
 }
 
 /// scale · x · downᵀ, (rows, rank)
-pub(crate) fn narrow<T: Number>(simd: Simd, x: Rows<'_, T>, lora: &Lora<'_, T>) -> Vec<f32> {
+pub(crate) fn narrow<T: Number>(x: Rows<'_, T>, lora: &Lora<'_, T>) -> Vec<f32> {
     let rank = lora.down.out_features();
     assert_eq!(lora.up.in_features(), rank, "rank of the second half of a LoRA update");
     let mut hidden = vec![0.0; x.rows() * rank];
-    linear_on(simd, x, lora.down, &Epilogue::default(), RowsMut::new(&mut hidden, rank));
+    linear(x, lora.down, &Epilogue::default(), RowsMut::new(&mut hidden, rank));
     hidden.iter_mut().for_each(|x| *x *= lora.scale);
     hidden
 }

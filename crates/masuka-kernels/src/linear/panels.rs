@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::layout::{LayOut, Layout, STEP, STEP_WORDS, TILE};
 use super::product::{PANEL, Panels};
 use super::tile::Floats;
 use crate::Simd;
@@ -17,10 +18,12 @@ const fn group<T: Number>() -> usize {
     <T::Product as Product>::DEPTH
 }
 
-/// Wᵀ of a weight W (out, in), packed: panel by panel, word by word along `in`, `PANEL` outputs beside each other.
+/// Wᵀ of a weight W (out, in), packed for a level.
 #[derive(Debug)]
 pub(crate) struct Packed<T: Number> {
     words: AlignedBuf<Unit<T>>,
+    simd: Simd,
+    layout: Layout,
     out_features: usize,
     in_features: usize,
 }
@@ -28,13 +31,14 @@ pub(crate) struct Packed<T: Number> {
 impl<T: Number> Packed<T> {
     /// Packs the rows that `row(output, numbers)` writes.
     pub fn new(
+        simd: Simd,
         out_features: usize,
         in_features: usize,
         row: impl Fn(usize, &mut [T]) + Sync,
     ) -> Self {
-        let depth = in_features.div_ceil(group::<T>());
+        let layout = Layout::new::<Floats<T>>(simd);
+        let depth = layout.depth(in_features.div_ceil(group::<T>()));
         let panels = out_features.div_ceil(PANEL);
-        let simd = Simd::active();
         let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
         threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, to| {
             with_scratch(PANEL * depth, |rows: &mut [Unit<T>]| {
@@ -48,10 +52,15 @@ impl<T: Number> Packed<T> {
                     }
                     rest.fill(T::default());
                 }
-                vector::run(simd, Transpose { rows, depth, to });
+                vector::run(simd, LayOut { layout, rows, depth, to });
             });
         });
-        Self { words, out_features, in_features }
+        Self { words, simd, layout, out_features, in_features }
+    }
+
+    /// The level it is packed for.
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     pub fn out_features(&self) -> usize {
@@ -68,14 +77,14 @@ impl<T: Number> Packed<T> {
     }
 
     fn depth_words(&self) -> usize {
-        self.in_features.div_ceil(group::<T>())
+        self.layout.depth(self.in_features.div_ceil(group::<T>()))
     }
 
     /// Writes row `output` of W.
     pub fn unpack_row(&self, output: usize, numbers: &mut [T]) {
-        let panel = output / PANEL * self.depth_words() * PANEL;
-        let units = self.words[panel + output % PANEL..].iter().step_by(PANEL);
-        for (numbers, unit) in numbers.chunks_mut(group::<T>()).zip(units) {
+        let depth = self.depth_words();
+        for (word, numbers) in numbers.chunks_mut(group::<T>()).enumerate() {
+            let unit = &self.words[self.layout.index(depth, output, word)];
             numbers.copy_from_slice(&numbers_of::<T>(unit)[..numbers.len()]);
         }
     }
@@ -94,44 +103,6 @@ fn numbers_of_mut<T: Number>(words: &mut [Unit<T>]) -> &mut [T] {
     let len = words.len() * group::<T>();
     // SAFETY: a word is made of GROUP numbers and is aligned for them; any bits make a number and a word.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
-}
-
-/// `PANEL` rows of `depth` words of four bytes as one panel.
-pub(crate) struct Transpose<'a, W> {
-    pub rows: &'a [W],
-    pub depth: usize,
-    pub to: &'a mut [W],
-}
-
-impl<W> Work for Transpose<'_, W> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vectors>(self, v: V) {
-        let Self { rows, depth, to } = self;
-        assert!(rows.len() == PANEL * depth && to.len() == PANEL * depth);
-        const { assert!(size_of::<W>() == size_of::<u32>()) };
-        let from = rows.as_ptr().cast::<u32>();
-        let to = to.as_mut_ptr().cast::<u32>();
-        let whole = depth / V::LANES * V::LANES;
-        for column in (0..PANEL).step_by(V::LANES) {
-            for word in (0..whole).step_by(V::LANES) {
-                // SAFETY: `LANES` rows from `column` hold `LANES` words from `word`, and the panel has their places.
-                unsafe {
-                    let from = from.add(column * depth + word);
-                    v.transpose(from, depth, to.add(word * PANEL + column), PANEL);
-                }
-            }
-        }
-        for column in 0..PANEL {
-            for word in whole..depth {
-                // SAFETY: as above.
-                unsafe {
-                    *to.add(word * PANEL + column) = *from.add(column * depth + word);
-                }
-            }
-        }
-    }
 }
 
 impl<T: Number> Panels<Floats<T>> for Packed<T> {
@@ -153,6 +124,16 @@ impl<T: Number> Panels<Floats<T>> for Packed<T> {
     ) -> &'a [Unit<T>] {
         let panel = panel * self.depth_words();
         &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn steps<'a>(
+        &'a self,
+        column: usize,
+        steps: Range<usize>,
+        _: &'a mut [Unit<T>],
+    ) -> &'a [Unit<T>] {
+        &self.words[Layout::steps(self.depth_words(), column, steps)]
     }
 }
 
@@ -190,6 +171,28 @@ impl<T: Number> Panels<Floats<T>> for Turned<'_, T> {
                 // The same inputs of `group` outputs that lie beside each other.
                 let from = &self.0.words[packed + input * PANEL..][..group];
                 turn::<T>(from, to);
+            }
+        }
+        scratch
+    }
+
+    /// A step of W is one of Wᵀ turned.
+    #[cfg(target_arch = "x86_64")]
+    fn steps<'a>(
+        &'a self,
+        column: usize,
+        steps: Range<usize>,
+        scratch: &'a mut [Unit<T>],
+    ) -> &'a [Unit<T>] {
+        let depth = self.0.depth_words();
+        let scratch = &mut scratch[..steps.len() * STEP_WORDS];
+        for (step, to) in steps.zip(scratch.chunks_exact_mut(STEP_WORDS)) {
+            // Outputs of the last step and inputs of the last column may not be there.
+            if (step + 1) * STEP * depth <= self.0.words.len() && (column + 1) * TILE <= depth {
+                let from = &self.0.words[Layout::steps(depth, step, column..column + 1)];
+                vector::run(self.0.simd, Turn::<T> { from, to });
+            } else {
+                to.fill(Unit::<T>::default());
             }
         }
         scratch
@@ -240,5 +243,79 @@ impl<T: Number> Panels<Floats<T>> for Rows<'_, T> {
             }
         }
         scratch
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn steps<'a>(
+        &'a self,
+        column: usize,
+        steps: Range<usize>,
+        scratch: &'a mut [Unit<T>],
+    ) -> &'a [Unit<T>] {
+        let group = group::<T>();
+        let columns = (column * STEP).min(Rows::columns(self))
+            ..((column + 1) * STEP).min(Rows::columns(self));
+        let scratch = &mut scratch[..steps.len() * STEP_WORDS];
+        scratch.fill(Unit::<T>::default());
+        let words = steps.start * TILE..(steps.end * TILE).min(self.rows().div_ceil(group));
+        for (i, word) in words.enumerate() {
+            for (row, number) in (word * group..self.rows().min((word + 1) * group)).zip(0..) {
+                let from = &self.row(row)[columns.clone()];
+                for (tile, from) in from.chunks(TILE).enumerate() {
+                    let first = (i / TILE * 2 + tile) * TILE * TILE + i % TILE * TILE;
+                    let to = numbers_of_mut::<T>(&mut scratch[first..first + TILE]);
+                    for (to, from) in to.chunks_exact_mut(group).zip(from) {
+                        to[number] = *from;
+                    }
+                }
+            }
+        }
+        scratch
+    }
+}
+
+/// A step of W, (out, in), from one of Wᵀ: 32 by 32 numbers in pairs.
+#[cfg(target_arch = "x86_64")]
+struct Turn<'a, T: Number> {
+    from: &'a [Unit<T>],
+    to: &'a mut [Unit<T>],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<T: Number> Work for Turn<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        const { assert!(STEP_WORDS == 2 * TILE * TILE) };
+        assert!(self.from.len() == STEP_WORDS && self.to.len() == STEP_WORDS);
+        // Outputs row by row: (32, 32) numbers.
+        let mut rows = [[0_u32; TILE]; STEP];
+        let from = self.from.as_ptr().cast::<u32>();
+        for tile in 0..2 {
+            for row in (0..TILE).step_by(V::LANES) {
+                for column in (0..TILE).step_by(V::LANES) {
+                    // SAFETY: a tile is sixteen by sixteen words, which vectors divide.
+                    unsafe {
+                        let from = from.add((tile * TILE + row) * TILE + column);
+                        let to = rows.as_mut_ptr().add(tile * TILE + column).cast::<u32>().add(row);
+                        v.transpose(from, TILE, to, TILE);
+                    }
+                }
+            }
+        }
+        // SAFETY: 32 rows of 16 words are as many of 32 numbers of two bytes.
+        let rows: &[[u16; STEP]; STEP] = unsafe { &*(&raw const rows).cast() };
+        let to = self.to.as_mut_ptr().cast::<[[u16; 2]; TILE]>();
+        for (i, pair) in rows.chunks_exact(2).enumerate() {
+            for tile in 0..2 {
+                let mut words = [[0; 2]; TILE];
+                for (j, word) in words.iter_mut().enumerate() {
+                    *word = [pair[0][tile * TILE + j], pair[1][tile * TILE + j]];
+                }
+                // SAFETY: word i of each tile is sixteen pairs.
+                unsafe { to.add(tile * TILE + i).write(words) };
+            }
+        }
     }
 }

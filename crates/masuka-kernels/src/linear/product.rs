@@ -5,9 +5,14 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::ptr;
 
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use crate::Simd;
 use crate::aligned::{Element, with_scratch};
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
 use crate::rows::Rows;
 use crate::threads;
 
@@ -36,6 +41,9 @@ pub(crate) trait Format: Sized + Copy + Send + Sync + 'static {
     type Sum: Element;
     /// Numbers in a word.
     const GROUP: usize;
+    /// How AMX multiplies them, if it does.
+    #[cfg(target_arch = "x86_64")]
+    const TILES: Option<amx::Words>;
 
     /// Multiplies a strip.
     ///
@@ -73,6 +81,14 @@ pub(crate) trait Panels<F: Format>: Sync {
         words: Range<usize>,
         scratch: &'a mut [F::W],
     ) -> &'a [F::W];
+    /// The steps `steps` of columns 32 · `column` and on, as AMX reads them; `scratch` has room for them.
+    #[cfg(target_arch = "x86_64")]
+    fn steps<'a>(
+        &'a self,
+        column: usize,
+        steps: Range<usize>,
+        scratch: &'a mut [F::W],
+    ) -> &'a [F::W];
 }
 
 /// Where a finished block of sums belongs.
@@ -88,6 +104,25 @@ pub(crate) struct Place {
     pub columns: usize,
 }
 
+/// Where the sums will be written in the end; no more than a hint of what to fetch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    /// The first number.
+    pub address: usize,
+    /// Bytes from row to row.
+    pub stride: usize,
+    /// Bytes of a number.
+    pub number: usize,
+}
+
+impl Target {
+    /// The line of a row's column, and the bytes to the next row's.
+    pub fn line(self, row: usize, column: usize) -> (*const u8, usize) {
+        let address = self.address + row * self.stride + column * self.number;
+        (ptr::without_provenance(address), self.stride)
+    }
+}
+
 /// x (m, depth) · panels (depth, columns), handed to `finish` block by block with the sums (rows, `PANEL`).
 ///
 /// # Panics
@@ -96,11 +131,12 @@ pub(crate) fn multiply<F: Format, P: Panels<F>>(
     simd: Simd,
     x: Rows<'_, F::X>,
     panels: &P,
+    target: Target,
     finish: impl Fn(Place, &mut [F::Sum]) + Sync,
 ) {
     assert_eq!(x.columns(), panels.depth(), "numbers of a row of x");
     if x.columns().is_multiple_of(F::GROUP) {
-        return Cut::new(simd, x, panels).run(&finish);
+        return multiply_words(simd, x, panels, target, finish);
     }
     // A last word that is not full is filled with zeros, out of the caller's memory.
     let width = x.columns().next_multiple_of(F::GROUP);
@@ -109,8 +145,24 @@ pub(crate) fn multiply<F: Format, P: Panels<F>>(
             copy[..x.columns()].copy_from_slice(x.row(row));
             copy[x.columns()..].fill(F::X::default());
         }
-        Cut::new(simd, Rows::new(copy, width), panels).run(&finish);
+        multiply_words(simd, Rows::new(copy, width), panels, target, finish);
     });
+}
+
+/// [`multiply`] where rows are whole words.
+fn multiply_words<F: Format, P: Panels<F>>(
+    simd: Simd,
+    x: Rows<'_, F::X>,
+    panels: &P,
+    target: Target,
+    finish: impl Fn(Place, &mut [F::Sum]) + Sync,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Simd::Amx(token), Some(words)) = (simd, F::TILES) {
+        return tiles::multiply((token, words), x, panels, target, &finish);
+    }
+    let _ = target;
+    Cut::new(simd, x, panels).run(&finish);
 }
 
 /// A product cut into tasks of one block of rows and some panels.

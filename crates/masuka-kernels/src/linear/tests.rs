@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::backward::{LowRank, grad_input_on, grad_weight_on};
+use super::backward::{LowRank, grad_input, grad_weight_on};
 use super::reference::{Matrix, activate};
 use super::*;
 use crate::testing::{Random, assert_close};
@@ -36,8 +36,8 @@ fn random<T: Number>(random: &mut Random, rows: usize, columns: usize) -> (Vec<T
     (padded, stride, matrix)
 }
 
-fn pack<T: Number>(matrix: &Matrix) -> PackedLinear<T> {
-    PackedLinear::pack(WeightRows::F32(&matrix.data), matrix.rows, matrix.columns)
+fn pack<T: Number>(simd: Simd, matrix: &Matrix) -> PackedLinear<T> {
+    PackedLinear::pack_on(simd, WeightRows::F32(&matrix.data), matrix.rows, matrix.columns)
 }
 
 fn check_linear<T: Number, Y: Number>(rounding: f32) {
@@ -47,13 +47,13 @@ fn check_linear<T: Number, Y: Number>(rounding: f32) {
             let (x, stride, x_ref) = random::<T>(&mut rng, rows, depth);
             let (_, _, w) = random::<T>(&mut rng, columns, depth);
             let bias = rng.vec_f32(columns);
-            let packed = pack::<T>(&w);
+            let packed = pack::<T>(simd, &w);
             let y_stride = columns + rng.within(0, 2);
             let mut y = vec![Y::from_f32(77.0); rows * y_stride];
             let x = Rows::strided(&x, rows, depth, stride);
             let to = RowsMut::strided(&mut y, rows, columns, y_stride);
             let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
-            linear_on(simd, x, &packed, &epilogue, to);
+            linear(x, &packed, &epilogue, to);
 
             let expected = x_ref.times(&w.transposed());
             let magnitude = x_ref.magnitude(&w.transposed());
@@ -91,11 +91,16 @@ fn a_weight_comes_out_as_it_was_packed() {
     let mut rng = Random::new(2);
     for (_, depth, columns) in SHAPES {
         let weight = rng.vec_bf16(columns * depth);
-        let packed = PackedLinear::<bf16>::pack(WeightRows::Bf16(&weight), columns, depth);
-        let mut row = vec![bf16::ZERO; depth];
-        for (i, expected) in weight.chunks(depth).enumerate() {
-            packed.unpack_row(i, &mut row);
-            assert_eq!(row, expected);
+        for simd in Simd::supported() {
+            let weight = WeightRows::Bf16(&weight);
+            let packed = PackedLinear::<bf16>::pack_on(simd, weight, columns, depth);
+            let mut row = vec![bf16::ZERO; depth];
+            for i in 0..columns {
+                packed.unpack_row(i, &mut row);
+                let mut expected = row.clone();
+                weight.read(i, &mut expected);
+                assert_eq!(row, expected, "{simd:?} row {i}");
+            }
         }
     }
 }
@@ -127,7 +132,7 @@ fn check_epilogue<T: Number>(simd: Simd, activation: Option<Activation>, roundin
         let (_, _, up) = random::<f32>(&mut rng, columns, rank);
         let update = x_ref.times(&down.transposed()).times(&up.transposed());
         expected = expected.plus(&update, f64::from(scale));
-        packed_lora.push((pack::<T>(&down), pack::<f32>(&up), scale));
+        packed_lora.push((pack::<T>(simd, &down), pack::<f32>(simd, &up), scale));
     }
     let expected = Matrix::from_fn(rows, columns, |i, j| {
         let y = expected.at(i, j) + f64::from(bias[j]);
@@ -141,10 +146,9 @@ fn check_epilogue<T: Number>(simd: Simd, activation: Option<Activation>, roundin
         residual: Rows::strided(&residual, rows, columns, residual_stride),
     };
     let mut y = vec![T::from_f32(0.0); rows * columns];
-    linear_on(
-        simd,
+    linear(
         Rows::strided(&x, rows, depth, stride),
-        &pack::<T>(&w),
+        &pack::<T>(simd, &w),
         &Epilogue { lora: &lora, bias: Some(&bias), activation, gated: Some(gated) },
         RowsMut::new(&mut y, columns),
     );
@@ -171,7 +175,7 @@ fn the_gradient_of_the_input_reads_the_same_packing() {
                 let mut dx = vec![0.0; rows * depth];
                 let dy = Rows::strided(&dy, rows, columns, stride);
                 let to = RowsMut::new(&mut dx, depth);
-                grad_input_on(simd, dy, &pack::<T>(&w), &updates, to);
+                grad_input(dy, &pack::<T>(simd, &w), &updates, to);
                 let expected = dy_ref.times(&w).plus(&hidden_ref.times(&matrix_ref), 1.0);
                 let bound = |_| SUM_ROUNDING * (4.0 + columns as f32);
                 let case = format!("{simd:?} {rows}x{depth}x{columns}");
@@ -211,13 +215,13 @@ fn a_row_has_the_same_bits_for_any_number_of_threads_and_in_any_company() {
     let (rows, depth, columns) = (403, 1100, 200);
     let x = rng.vec_bf16(rows * depth);
     let w = rng.vec_bf16(columns * depth);
-    let packed = PackedLinear::<bf16>::pack(WeightRows::Bf16(&w), columns, depth);
     for simd in Simd::supported() {
+        let packed = PackedLinear::<bf16>::pack_on(simd, WeightRows::Bf16(&w), columns, depth);
         let run = |x: &[bf16], threads| {
             threads::set_count(threads);
             let mut y = vec![0.0_f32; x.len() / depth * columns];
             let (x, to) = (Rows::new(x, depth), RowsMut::new(&mut y, columns));
-            linear_on(simd, x, &packed, &Epilogue::default(), to);
+            linear(x, &packed, &Epilogue::default(), to);
             y
         };
         let all = run(&x, 1);
@@ -236,10 +240,10 @@ fn values_that_are_no_numbers_stay_so_and_stay_in_their_row() {
         let mut x = vec![bf16::ONE; 3 * 5];
         x[7] = bf16::NAN;
         let w = vec![bf16::ONE; 2 * 5];
-        let packed = PackedLinear::<bf16>::pack(WeightRows::Bf16(&w), 2, 5);
+        let packed = PackedLinear::<bf16>::pack_on(simd, WeightRows::Bf16(&w), 2, 5);
         let mut y = vec![bf16::ZERO; 3 * 2];
         let epilogue = Epilogue { activation: Some(Activation::Silu), ..Epilogue::default() };
-        linear_on(simd, Rows::new(&x, 5), &packed, &epilogue, RowsMut::new(&mut y, 2));
+        linear(Rows::new(&x, 5), &packed, &epilogue, RowsMut::new(&mut y, 2));
         let is_nan: Vec<_> = y.iter().map(|y| y.is_nan()).collect();
         assert_eq!(is_nan, [false, false, true, true, false, false], "{simd:?}");
     }

@@ -6,6 +6,8 @@
 use std::marker::PhantomData;
 
 use crate::Simd;
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Words;
 use crate::vector::{self, Number, Product, Vectors, Work};
 
 use super::product::{Format, PANEL, Strip};
@@ -19,6 +21,8 @@ impl<T: Number> Format for Floats<T> {
     type W = <T::Product as Product>::Unit;
     type Sum = f32;
     const GROUP: usize = <T::Product as Product>::DEPTH;
+    #[cfg(target_arch = "x86_64")]
+    const TILES: Option<Words> = if Self::GROUP == 2 { Some(Words::Bf16) } else { None };
 
     unsafe fn multiply(simd: Simd, strip: Strip<'_, Self>) {
         vector::run(simd, strip);

@@ -17,7 +17,8 @@ use std::ops::Range;
 use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::linear::{
-    Branch, Epilogue, Finish, Output, PANEL, Panels, Place, Transpose, WeightRows, multiply, narrow,
+    Branch, Epilogue, Finish, LayOut, Layout, Output, PANEL, Panels, Place, WeightRows, multiply,
+    narrow,
 };
 use crate::rows::{Rows, RowsMut};
 use crate::threads::{self, SharedPtr};
@@ -31,8 +32,10 @@ const MOST_IN_FEATURES: usize = 65_536;
 /// A weight W (out, in) in int8 and its scales, packed as [`PackedLinear`](crate::linear::PackedLinear) is.
 #[derive(Debug)]
 pub struct PackedInt8 {
-    /// Panel by panel, word by word along `in`, `PANEL` outputs beside each other; a word is four inputs.
+    /// A word is four inputs.
     words: AlignedBuf<u32>,
+    simd: Simd,
+    layout: Layout,
     out_features: usize,
     in_features: usize,
     /// w ≈ scale · q
@@ -42,13 +45,27 @@ pub struct PackedInt8 {
 }
 
 impl PackedInt8 {
-    /// Quantises and packs `weight`.
+    /// Quantises and packs `weight` for the active level.
     ///
     /// # Panics
     /// When the length is not `out_features · in_features` or rows are longer than 65,536.
     pub fn pack(weight: WeightRows<'_>, out_features: usize, in_features: usize) -> Self {
+        Self::pack_on(Simd::active(), weight, out_features, in_features)
+    }
+
+    /// [`PackedInt8::pack`] for a level of the caller's choice, which products with it are then taken on.
+    ///
+    /// # Panics
+    /// As said there.
+    pub fn pack_on(
+        simd: Simd,
+        weight: WeightRows<'_>,
+        out_features: usize,
+        in_features: usize,
+    ) -> Self {
         assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
-        Self::from_rows(out_features, in_features, |output, numbers| weight.read(output, numbers))
+        let read = |output: usize, numbers: &mut [f32]| weight.read(output, numbers);
+        Self::new(simd, out_features, in_features, read)
     }
 
     /// Quantises and packs the rows that `read(output, numbers)` writes, from all threads and in no order.
@@ -60,10 +77,19 @@ impl PackedInt8 {
         in_features: usize,
         read: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
+        Self::new(Simd::active(), out_features, in_features, read)
+    }
+
+    fn new(
+        simd: Simd,
+        out_features: usize,
+        in_features: usize,
+        read: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
         assert!(in_features <= MOST_IN_FEATURES, "{in_features} inputs");
-        let depth = in_features.div_ceil(4);
+        let layout = Layout::new::<Bytes4>(simd);
+        let depth = layout.depth(in_features.div_ceil(4));
         let panels = out_features.div_ceil(PANEL);
-        let simd = Simd::active();
         let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
         let (mut scales, mut sums) = (vec![0.0; out_features], vec![0; out_features]);
         let (to_scales, to_sums) = (SharedPtr::new(&mut scales), SharedPtr::new(&mut sums));
@@ -83,10 +109,10 @@ impl PackedInt8 {
                         *to_sums.at(output) = sum;
                     }
                 }
-                vector::run(simd, Transpose { rows, depth, to: words });
+                vector::run(simd, LayOut { layout, rows, depth, to: words });
             });
         });
-        Self { words, out_features, in_features, scales, sums }
+        Self { words, simd, layout, out_features, in_features, scales, sums }
     }
 
     /// Columns of y.
@@ -102,6 +128,10 @@ impl PackedInt8 {
     /// Bytes of the packed weight.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.words)
+    }
+
+    fn depth_words(&self) -> usize {
+        self.layout.depth(self.in_features.div_ceil(4))
     }
 }
 
@@ -123,12 +153,17 @@ impl Panels<Bytes4> for PackedInt8 {
     }
 
     fn block<'a>(&'a self, panel: usize, words: Range<usize>, _: &'a mut [u32]) -> &'a [u32] {
-        let panel = panel * self.in_features.div_ceil(4);
+        let panel = panel * self.depth_words();
         &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn steps<'a>(&'a self, column: usize, steps: Range<usize>, _: &'a mut [u32]) -> &'a [u32] {
+        &self.words[Layout::steps(self.depth_words(), column, steps)]
     }
 }
 
-/// y = epilogue(x · Wᵀ) for a weight in int8.
+/// y = epilogue(x · Wᵀ) for a weight in int8, on the level that it is packed for.
 ///
 /// # Panics
 /// When the shapes disagree.
@@ -136,31 +171,18 @@ pub fn linear_int8<T: Number, Y: Number>(
     x: Rows<'_, T>,
     weight: &PackedInt8,
     epilogue: &Epilogue<'_, T, Y>,
-    y: RowsMut<'_, Y>,
-) {
-    linear_int8_on(Simd::active(), x, weight, epilogue, y);
-}
-
-/// [`linear_int8`] on a level of the caller's choice.
-///
-/// # Panics
-/// When the shapes disagree.
-pub fn linear_int8_on<T: Number, Y: Number>(
-    simd: Simd,
-    x: Rows<'_, T>,
-    weight: &PackedInt8,
-    epilogue: &Epilogue<'_, T, Y>,
     mut y: RowsMut<'_, Y>,
 ) {
+    let simd = weight.simd;
     assert_eq!(x.columns(), weight.in_features, "numbers of a row of x");
     assert_eq!(y.rows(), x.rows(), "rows of y");
     assert_eq!(y.columns(), weight.out_features, "columns of y");
     let output = Output::new(&mut y).with(epilogue);
-    let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(simd, x, lora)).collect();
+    let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(x, lora)).collect();
     let branches: Vec<_> = epilogue.lora.iter().zip(&narrow).map(Branch::of).collect();
     assert!(branches.iter().all(|branch| branch.columns() == weight.out_features));
     quantized(simd, x, |bytes, scales| {
-        multiply::<Bytes4, _>(simd, bytes, weight, |place, sums| {
+        multiply::<Bytes4, _>(simd, bytes, weight, output.target(), |place, sums| {
             let sums = vector::run(simd, Dequantize { weight, place, scales, sums });
             branches.iter().for_each(|branch| branch.add_to(simd, place, sums));
             vector::run(simd, Finish { output: &output, place, sums });

@@ -34,10 +34,10 @@ fn check<T: Number>() {
         for (rows, depth, columns) in SHAPES {
             let (x, x_ref) = random::<T>(&mut rng, rows, depth);
             let (_, w) = random::<T>(&mut rng, columns, depth);
-            let packed = PackedInt8::pack(WeightRows::F32(&w.data), columns, depth);
+            let packed = PackedInt8::pack_on(simd, WeightRows::F32(&w.data), columns, depth);
             let mut y = vec![0.0_f32; rows * columns];
             let to = RowsMut::new(&mut y, columns);
-            linear_int8_on(simd, Rows::new(&x, depth), &packed, &Epilogue::default(), to);
+            linear_int8(Rows::new(&x, depth), &packed, &Epilogue::default(), to);
             let expected = rounded_rows(&x_ref).times(&rounded_weight(&w).transposed());
             // Sums are exact; two scales and a product are rounded in f32, as is the reference's matrix.
             let bound = |y: f32| 1e-6 * (y.abs() + depth as f32);
@@ -57,12 +57,12 @@ fn every_level_has_the_same_bits() {
     let mut rng = Random::new(2);
     let (rows, depth, columns) = (31, 1203, 130);
     let (x, w) = (rng.vec_bf16(rows * depth), rng.vec_bf16(columns * depth));
-    let packed = PackedInt8::pack(WeightRows::Bf16(&w), columns, depth);
     let run = |simd, threads| {
+        let packed = PackedInt8::pack_on(simd, WeightRows::Bf16(&w), columns, depth);
         threads::set_count(threads);
         let mut y = vec![0.0_f32; rows * columns];
         let to = RowsMut::new(&mut y, columns);
-        linear_int8_on(simd, Rows::new(&x, depth), &packed, &Epilogue::default(), to);
+        linear_int8(Rows::new(&x, depth), &packed, &Epilogue::default(), to);
         y
     };
     let expected = run(Simd::Portable, 1);
@@ -77,10 +77,10 @@ fn the_largest_bytes_do_not_saturate() {
     for simd in Simd::supported() {
         let depth = 4096;
         let (x, w) = (vec![1.0_f32; depth], vec![-1.0_f32; depth]);
-        let packed = PackedInt8::pack(WeightRows::F32(&w), 1, depth);
+        let packed = PackedInt8::pack_on(simd, WeightRows::F32(&w), 1, depth);
         let mut y = [0.0_f32];
         let to = RowsMut::new(&mut y, 1);
-        linear_int8_on(simd, Rows::new(&x, depth), &packed, &Epilogue::default(), to);
+        linear_int8(Rows::new(&x, depth), &packed, &Epilogue::default(), to);
         assert_close(&y, &[-4096.0], |_| 0.01, &format!("{simd:?}"));
     }
 }
@@ -103,17 +103,17 @@ fn what_follows_a_product_of_bytes_is_applied_in_f32() {
         let y = activate(Activation::GeluTanh, sum.at(i, j) + f64::from(bias[j]));
         residual_ref.at(i, j) + gate_ref.at(i / 3, j) * y
     });
-    let packed = PackedInt8::pack(WeightRows::F32(&w.data), columns, depth);
     let down = PackedLinear::<bf16>::pack(WeightRows::F32(&down.data), rank, depth);
     let up = PackedLinear::<f32>::pack(WeightRows::F32(&up.data), columns, rank);
     let lora = [Lora { down: &down, up: &up, scale: 0.5 }];
     let gated = Gated { gate: Rows::new(&gate, columns), residual: Rows::new(&residual, columns) };
     for simd in Simd::supported() {
+        let packed = PackedInt8::pack_on(simd, WeightRows::F32(&w.data), columns, depth);
         let mut y = vec![0.0_f32; rows * columns];
         let activation = Some(Activation::GeluTanh);
         let epilogue = Epilogue { lora: &lora, bias: Some(&bias), activation, gated: Some(gated) };
         let to = RowsMut::new(&mut y, columns);
-        linear_int8_on(simd, Rows::new(&x, depth), &packed, &epilogue, to);
+        linear_int8(Rows::new(&x, depth), &packed, &epilogue, to);
         assert_close(&y, &expected.data, |y| 1e-5 * (y.abs() + 10.0), &format!("{simd:?}"));
     }
 }
@@ -124,10 +124,10 @@ fn zeros_stay_zeros_and_what_is_no_number_stays_so() {
         let mut x = vec![0.0_f32; 3 * 8];
         (x[8], x[16]) = (f32::INFINITY, f32::NAN);
         let w = [1.0_f32; 2 * 8];
-        let packed = PackedInt8::pack(WeightRows::F32(&w), 2, 8);
+        let packed = PackedInt8::pack_on(simd, WeightRows::F32(&w), 2, 8);
         let mut y = vec![9.0_f32; 3 * 2];
         let to = RowsMut::new(&mut y, 2);
-        linear_int8_on(simd, Rows::new(&x, 8), &packed, &Epilogue::default(), to);
+        linear_int8(Rows::new(&x, 8), &packed, &Epilogue::default(), to);
         assert_eq!(y[..2], [0.0, 0.0]);
         assert!(y[2..].iter().all(|y| y.is_nan()), "{simd:?} {y:?}");
     }

@@ -2,6 +2,8 @@
 
 use super::portable::Portable;
 use crate::Simd;
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Words;
 use crate::linear::{Format, PANEL, Strip};
 
 /// Four bytes of x by four of W, summed in i32.
@@ -13,11 +15,15 @@ impl Format for Bytes4 {
     type W = u32;
     type Sum = i32;
     const GROUP: usize = 4;
+    #[cfg(target_arch = "x86_64")]
+    const TILES: Option<Words> = Some(Words::Bytes);
 
     unsafe fn multiply(simd: Simd, strip: Strip<'_, Self>) {
         // SAFETY: the caller's promise; the token proves that the processor has the instructions.
         unsafe {
             match simd {
+                #[cfg(target_arch = "x86_64")]
+                Simd::Amx(token) => super::avx512::strip(token.avx512(), &strip),
                 #[cfg(target_arch = "x86_64")]
                 Simd::Avx512(token) => super::avx512::strip(token, &strip),
                 #[cfg(target_arch = "x86_64")]

@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 use std::mem;
 
 use super::{Vectors, Work};
-use crate::level::Avx512;
+use crate::level::{Amx, Avx512};
 
 /// Compiles `work` for AVX-512 with bf16 products.
 ///
@@ -37,6 +37,11 @@ impl Vectors for Avx512 {
     const EXP2_FLOOR: f32 = -200.0;
     type F32 = __m512;
     type Pairs = __m512bh;
+
+    #[inline(always)]
+    fn amx(self) -> Option<Amx> {
+        Avx512::amx(self)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

@@ -13,7 +13,7 @@ pub(crate) use math::Math;
 pub use number::Number;
 pub(crate) use number::Product;
 
-use crate::level::Simd;
+use crate::level::{Amx, Simd};
 
 /// What a processor level can do with a vector of f32. Every method is inlined into the function that
 /// [`Work::run`] is called from, which is compiled for the level.
@@ -87,6 +87,12 @@ pub trait Vectors: Copy + Send + Sync + 'static {
     /// acc + a₀·b₀ + a₁·b₁, lane by lane, in f32.
     fn dot(self, acc: Self::F32, a: Self::Pairs, b: Self::Pairs) -> Self::F32;
 
+    /// The tiles that the level has beside its vectors.
+    #[inline(always)]
+    fn amx(self) -> Option<Amx> {
+        None
+    }
+
     /// Writes the transpose of `LANES` rows of `LANES` words, `stride` words apart, to rows `to_stride` words apart.
     ///
     /// # Safety
@@ -117,6 +123,9 @@ pub(crate) fn run<W: Work>(simd: Simd, work: W) -> W::Output {
     match simd {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves that the processor has the instructions.
+        Simd::Amx(token) => unsafe { avx512::run(token.avx512(), work) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Simd::Avx512(token) => unsafe { avx512::run(token, work) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.

@@ -1,0 +1,103 @@
+//! How packed weights lie in memory. Axis key: W is (outputs, words); a word is four bytes along the sum.
+
+use std::ops::Range;
+
+use super::product::{Format, PANEL};
+use crate::Simd;
+use crate::vector::{Vectors, Work};
+
+/// Columns of a step, and words and columns of its tiles: what AMX reads at once.
+pub(super) const STEP: usize = 32;
+pub(super) const TILE: usize = 16;
+/// Words of a step.
+pub(super) const STEP_WORDS: usize = STEP * TILE;
+
+/// The order of the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Panel by panel of 64 outputs, word by word, the outputs beside each other.
+    Panels,
+    /// For AMX: 32 outputs by 32 outputs, 16 words by 16 words; of those the first 16 outputs, then the others, word by
+    /// word, the outputs beside each other. Words are filled up to sixteen.
+    Steps,
+}
+
+impl Layout {
+    /// How a level reads weights of numbers `F`.
+    pub fn new<F: Format>(simd: Simd) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let (Simd::Amx(_), Some(_)) = (simd, F::TILES) {
+            return Self::Steps;
+        }
+        let _ = simd;
+        Self::Panels
+    }
+
+    /// Words of an output, with those that fill it up.
+    pub fn depth(self, words: usize) -> usize {
+        match self {
+            Self::Panels => words,
+            Self::Steps => words.next_multiple_of(TILE),
+        }
+    }
+
+    /// Where the steps `steps` of outputs 32 · `column` and on lie.
+    pub fn steps(depth: usize, column: usize, steps: Range<usize>) -> Range<usize> {
+        let first = column * depth * STEP;
+        first + steps.start * STEP_WORDS..first + steps.end * STEP_WORDS
+    }
+
+    /// Where word `word` of output `output` lies among outputs of `depth` words.
+    pub fn index(self, depth: usize, output: usize, word: usize) -> usize {
+        match self {
+            Self::Panels => (output / PANEL * depth + word) * PANEL + output % PANEL,
+            Self::Steps => {
+                let step = (output / STEP * depth + word / TILE * TILE) * STEP;
+                step + output % STEP / TILE * TILE * TILE + word % TILE * TILE + output % TILE
+            }
+        }
+    }
+}
+
+/// Lays out `PANEL` outputs of `depth` words of four bytes.
+pub(crate) struct LayOut<'a, W> {
+    pub layout: Layout,
+    /// (`PANEL`, depth)
+    pub rows: &'a [W],
+    pub depth: usize,
+    pub to: &'a mut [W],
+}
+
+impl<W> Work for LayOut<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        let Self { layout, rows, depth, to } = self;
+        assert!(rows.len() == PANEL * depth && to.len() == PANEL * depth);
+        const { assert!(size_of::<W>() == size_of::<u32>()) };
+        let from = rows.as_ptr().cast::<u32>();
+        let to = to.as_mut_ptr().cast::<u32>();
+        // Words that lie below each other.
+        let row = if layout == Layout::Panels { PANEL } else { TILE };
+        let whole = depth / V::LANES * V::LANES;
+        for column in (0..PANEL).step_by(V::LANES) {
+            for word in (0..whole).step_by(V::LANES) {
+                // SAFETY: `LANES` rows from `column` hold `LANES` words from `word`, and have their places, for vectors
+                // divide a tile.
+                unsafe {
+                    let to = to.add(layout.index(depth, column, word));
+                    v.transpose(from.add(column * depth + word), depth, to, row);
+                }
+            }
+        }
+        for column in 0..PANEL {
+            for word in whole..depth {
+                // SAFETY: as above.
+                unsafe {
+                    *to.add(layout.index(depth, column, word)) = *from.add(column * depth + word);
+                }
+            }
+        }
+    }
+}

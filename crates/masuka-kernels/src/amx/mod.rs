@@ -60,6 +60,25 @@ pub(crate) struct Strip {
     pub ahead_stride: usize,
 }
 
+/// [`STEP`] rows of C = or += A · B by [`STEP`] columns, of bf16 that lie in the cache as they come. All distances are in
+/// bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Square {
+    pub a: *const u8,
+    /// From row to row of A.
+    pub a_stride: usize,
+    pub b: *const u8,
+    /// From word to word of B.
+    pub b_stride: usize,
+    /// Tiles along the sum, at least one.
+    pub steps: usize,
+    pub c: *mut u8,
+    /// From row to row of C.
+    pub c_stride: usize,
+    /// Adds to what C holds.
+    pub add: bool,
+}
+
 /// Bytes of B fetched ahead with each step.
 pub(crate) const NEXT_B: usize = 4 * LINE;
 /// Lines of something else fetched ahead with each step.
@@ -105,6 +124,66 @@ impl Tiles {
                 Words::Bf16 => multiply_bf16(strip),
                 Words::Bytes => multiply_bytes(strip),
             }
+        }
+    }
+}
+
+impl Tiles {
+    /// Multiplies a square.
+    ///
+    /// # Safety
+    /// A, B and C must lie in memory as the square says, and C overlap neither A nor B.
+    #[inline(always)]
+    pub unsafe fn multiply_square(&self, square: &Square) {
+        let Square { a, a_stride, b, b_stride, steps, c, c_stride, add } = *square;
+        // SAFETY: the caller's promise; the tiles are shaped.
+        unsafe {
+            asm!(
+                "test {add:e}, {add:e}",
+                "jnz 2f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "jmp 3f",
+                "2:",
+                "tileloadd tmm0, [{c} + {c_stride}]",
+                "tileloadd tmm1, [{c} + {c_stride} + 64]",
+                "tileloadd tmm2, [{c2} + {c_stride}]",
+                "tileloadd tmm3, [{c2} + {c_stride} + 64]",
+                "3:",
+                "tileloadd tmm4, [{a} + {a_stride}]",
+                "tileloadd tmm6, [{b} + {b_stride}]",
+                "tileloadd tmm7, [{b} + {b_stride} + 64]",
+                "tileloadd tmm5, [{a2} + {a_stride}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 64",
+                "add {a2}, 64",
+                "add {b}, {b_step}",
+                "dec {steps}",
+                "jnz 3b",
+                "tilestored [{c} + {c_stride}], tmm0",
+                "tilestored [{c} + {c_stride} + 64], tmm1",
+                "tilestored [{c2} + {c_stride}], tmm2",
+                "tilestored [{c2} + {c_stride} + 64], tmm3",
+                add = in(reg) u32::from(add),
+                a = inout(reg) a => _,
+                a2 = inout(reg) a.wrapping_add(TILE * a_stride) => _,
+                a_stride = in(reg) a_stride,
+                b = inout(reg) b => _,
+                b_stride = in(reg) b_stride,
+                b_step = in(reg) TILE * b_stride,
+                c = in(reg) c,
+                c2 = in(reg) c.wrapping_add(TILE * c_stride),
+                c_stride = in(reg) c_stride,
+                steps = inout(reg) steps => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
         }
     }
 }

@@ -8,10 +8,10 @@ use crate::aligned::with_scratch;
 use crate::level::Simd;
 use crate::panels::{Rows, copy_rows};
 use crate::threads::{self, SharedPtr};
-use crate::tile::{Block, ROWS, multiply};
+use crate::tile::{Block, multiply, rows_at_once};
 use crate::vector::{self, Number, Product, Vectors, Work};
 
-/// Queries of a block, a multiple of [`ROWS`]: their scores (96 KiB), weights (48 KiB) and sums (48 KiB at d = 128)
+/// Queries of a block, a multiple of every [`rows_at_once`]: their scores (96 KiB), weights (48 KiB) and sums (48 KiB at d = 128)
 /// fit the second cache beside a block of keys and values (128 KiB).
 const QUERIES: usize = 96;
 
@@ -50,6 +50,7 @@ pub(super) fn attention<T: Number>(
                     qkv,
                     scoring,
                     layout,
+                    rows_at_once: rows_at_once(simd),
                     at: (b, h, start),
                     packed,
                     out: (out, out_strides.l),
@@ -66,6 +67,7 @@ struct QueryBlock<'a, T: Number> {
     qkv: &'a Qkv<'a, T>,
     scoring: &'a Scoring<'a>,
     layout: HeadLayout,
+    rows_at_once: usize,
     /// Batch element, head, first query.
     at: (usize, usize, usize),
     packed: *const Unit<T>,
@@ -156,7 +158,7 @@ impl<T: Number> QueryBlock<'_, T> {
         let ((b, h, start), strides) = (self.at, self.qkv.q.strides);
         let first = &self.qkv.q.data[b * strides.b + h * strides.h + start * strides.l];
         let rows = Rows { start: first, stride: strides.l, count, len: self.shape.d };
-        let padded = count.next_multiple_of(ROWS);
+        let padded = count.next_multiple_of(self.rows_at_once);
         // SAFETY: the view was checked against the shape; the workspace has room for QUERIES rows.
         unsafe {
             copy_rows::<T::Product>(&rows, padded, self.layout.key_depth, work.queries);
@@ -183,7 +185,7 @@ impl<T: Number> QueryBlock<'_, T> {
                 let block = Block::<T::Product> {
                     a: work.queries,
                     a_stride: key_depth,
-                    rows: count.next_multiple_of(ROWS),
+                    rows: count.next_multiple_of(self.rows_at_once),
                     depth: key_depth,
                     b: self.packed.add(panels.start(i, key_depth)),
                     vectors: panels.vectors(i),
@@ -241,7 +243,7 @@ impl<T: Number> QueryBlock<'_, T> {
                 let block = Block::<T::Product> {
                     a: work.weights.cast(),
                     a_stride: KEYS / depth,
-                    rows: count.next_multiple_of(ROWS),
+                    rows: count.next_multiple_of(self.rows_at_once),
                     depth: keys.div_ceil(depth),
                     b: self.packed.add(start + key / depth * values.vectors(i) * V::LANES),
                     vectors: values.vectors(i),

@@ -9,14 +9,14 @@ use super::{PackedConv2d, Picture, Unit};
 use crate::aligned::with_scratch;
 use crate::panels::Panels;
 use crate::threads;
-use crate::tile::{Block, ROWS, multiply};
+use crate::tile::{Block, multiply, rows_at_once};
 use crate::vector::{self, Number, Vectors, Work};
 
 /// Bytes of a block of unfolded pixels: less than half of the second cache.
 const BLOCK_BYTES: usize = 384 << 10;
 
 /// Outputs of a block, at most.
-const MOST_PIXELS: usize = 16 * ROWS;
+const MOST_PIXELS: usize = 96;
 
 /// A grid of outputs that one kernel makes.
 #[derive(Clone, Copy)]
@@ -81,8 +81,9 @@ fn walk<T: Number>(
     output: &Output<'_, T>,
 ) {
     let depth = grids[0].kernel * grids[0].kernel * tap_depth::<T>(conv.geometry.c_in);
-    let pixels = BLOCK_BYTES / size_of::<Unit<T>>() / depth / ROWS * ROWS;
-    let pixels = pixels.clamp(ROWS, MOST_PIXELS);
+    let unit = rows_at_once(conv.simd);
+    let pixels = BLOCK_BYTES / size_of::<Unit<T>>() / depth / unit * unit;
+    let pixels = pixels.clamp(unit, MOST_PIXELS);
     let blocks = (grids[0].height * grids[0].width).div_ceil(pixels);
     let weights = conv.weights.len() / grids.len();
     threads::parallel_for(blocks * grids.len(), |task| {
@@ -91,7 +92,7 @@ fn walk<T: Number>(
         let (first, panels) = (block * pixels, conv.panels);
         let grid_pixels = grids[grid].height * grids[grid].width;
         let count = pixels.min(grid_pixels - first);
-        let rows = count.next_multiple_of(ROWS);
+        let rows = count.next_multiple_of(unit);
         let weights = &conv.weights[grid * weights..][..weights];
         let grid = grids[grid];
         with_scratch::<Unit<T>, _>(rows * depth, |seen| {

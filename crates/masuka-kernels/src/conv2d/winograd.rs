@@ -9,14 +9,14 @@ use super::weights::{POSITIONS, tap_depth};
 use super::{PackedConv2d, Picture, Unit};
 use crate::aligned::with_scratch;
 use crate::threads;
-use crate::tile::{Block, ROWS, multiply};
+use crate::tile::{Block, multiply, rows_at_once};
 use crate::vector::{self, Number, Vectors, Work};
 
 /// Bytes of a block of transformed tiles: with their products, about the second cache.
 const BLOCK_BYTES: usize = 768 << 10;
 
 /// Tiles of a block, at most: beyond, the weights are read seldom enough.
-const MOST_TILES: usize = 16 * ROWS;
+const MOST_TILES: usize = 96;
 
 pub(super) fn forward<T: Number>(
     conv: &PackedConv2d<T>,
@@ -24,14 +24,15 @@ pub(super) fn forward<T: Number>(
     output: &Output<'_, T>,
 ) {
     let depth = tap_depth::<T>(conv.geometry.c_in);
-    let tiles = BLOCK_BYTES / size_of::<Unit<T>>() / (POSITIONS * depth) / ROWS * ROWS;
-    let tiles = tiles.clamp(ROWS, MOST_TILES);
+    let unit = rows_at_once(conv.simd);
+    let tiles = BLOCK_BYTES / size_of::<Unit<T>>() / (POSITIONS * depth) / unit * unit;
+    let tiles = tiles.clamp(unit, MOST_TILES);
     let columns = picture.width.div_ceil(2);
     let all = picture.height.div_ceil(2) * columns;
     threads::parallel_for(all.div_ceil(tiles), |task| {
         let first = task * tiles;
         let count = tiles.min(all - first);
-        let rows = count.next_multiple_of(ROWS);
+        let rows = count.next_multiple_of(unit);
         let block = TileBlock { conv, picture, columns, first, count, output };
         let c_in = conv.geometry.c_in;
         with_scratch::<Unit<T>, _>(POSITIONS * rows * depth, |tiles| {

@@ -77,7 +77,7 @@ unsafe fn in_tiles<V: Vectors, P: Product>(v: V, token: Amx, block: &Block<P>) {
     let b_stride = block.vectors * V::LANES;
     let steps = block.depth / TILE;
     if steps > 0 {
-        let tiles = Tiles::new(token);
+        let tiles = Tiles::shaped(token);
         for row in (0..block.rows).step_by(STEP) {
             for column in (0..b_stride).step_by(STEP) {
                 let square = Square {

@@ -15,6 +15,7 @@ mod rows; // rows of A copied into steps
 pub(crate) use rows::PackRows;
 
 use std::arch::asm;
+use std::mem::ManuallyDrop;
 
 use crate::level::Amx;
 
@@ -111,6 +112,11 @@ impl Tiles {
         // SAFETY: the token proves the instruction; the shapes are within what palette 1 has.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
         Self(token)
+    }
+
+    /// The tiles that were shaped already and are in use by another holder on this thread.
+    pub fn shaped(token: Amx) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(token))
     }
 
     /// Multiplies a strip.

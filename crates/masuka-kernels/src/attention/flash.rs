@@ -11,12 +11,24 @@ use crate::threads::{self, SharedPtr};
 use crate::tile::{Block, multiply, rows_at_once};
 use crate::vector::{self, Number, Product, Vectors, Work};
 
-/// Queries of a block, a multiple of every [`rows_at_once`]: their scores (96 KiB), weights (48 KiB) and sums (48 KiB at d = 128)
-/// fit the second cache beside a block of keys and values (128 KiB).
+/// Queries of a block, a multiple of every [`rows_at_once`]: their scores (102 KiB) and sums (48 KiB at d = 128) fit the
+/// second cache beside a block of keys and values (128 KiB).
 const QUERIES: usize = 96;
 
+/// Queries that are scored, weighed and mixed together: with AMX, whose tiles are written faster to the first cache.
+fn queries_at_once(simd: Simd) -> usize {
+    match simd {
+        #[cfg(target_arch = "x86_64")]
+        Simd::Amx(_) => rows_at_once(simd),
+        _ => QUERIES,
+    }
+}
+
 /// Keys of a block, a multiple of every level's panel.
-const KEYS: usize = 256;
+const KEYS: usize = 512;
+
+/// Numbers from row to row of the scores: a line more than they take, so that rows do not meet in the first cache.
+const SCORES: usize = KEYS + 16;
 
 /// Heads that are packed at once, for each thread: enough tasks between two barriers, little enough for the third cache.
 const HEADS_PER_THREAD: usize = 2;
@@ -51,6 +63,7 @@ pub(super) fn attention<T: Number>(
                     scoring,
                     layout,
                     rows_at_once: rows_at_once(simd),
+                    queries_at_once: queries_at_once(simd),
                     at: (b, h, start),
                     packed,
                     out: (out, out_strides.l),
@@ -68,6 +81,7 @@ struct QueryBlock<'a, T: Number> {
     scoring: &'a Scoring<'a>,
     layout: HeadLayout,
     rows_at_once: usize,
+    queries_at_once: usize,
     /// Batch element, head, first query.
     at: (usize, usize, usize),
     packed: *const Unit<T>,
@@ -79,10 +93,8 @@ struct QueryBlock<'a, T: Number> {
 struct Workspace<T: Number> {
     /// (queries, key depth)
     queries: *mut Unit<T>,
-    /// (queries, KEYS)
+    /// (queries at once, SCORES); the weights take the place of the scores, as numbers of T.
     scores: *mut f32,
-    /// (queries, KEYS)
-    weights: *mut T,
     /// (queries, columns)
     sums: *mut f32,
 }
@@ -92,16 +104,14 @@ impl<T: Number> Workspace<T> {
     /// for no level.
     fn with(layout: HeadLayout, task: impl FnOnce(&Self)) {
         let columns = layout.values.columns();
-        let sizes = [layout.key_depth, KEYS, KEYS / T::Product::DEPTH, columns];
+        let sizes = [layout.key_depth, SCORES, columns];
         let sizes = sizes.map(|words| (QUERIES * words).next_multiple_of(16));
         with_scratch::<u32, _>(sizes.iter().sum(), |words| {
             let (queries, rest) = words.split_at_mut(sizes[0]);
-            let (scores, rest) = rest.split_at_mut(sizes[1]);
-            let (weights, sums) = rest.split_at_mut(sizes[2]);
+            let (scores, sums) = rest.split_at_mut(sizes[1]);
             task(&Self {
                 queries: queries.as_mut_ptr().cast(),
                 scores: scores.as_mut_ptr().cast(),
-                weights: weights.as_mut_ptr().cast(),
                 sums: sums.as_mut_ptr().cast(),
             });
         });
@@ -113,6 +123,7 @@ impl<T: Number> Work for (&QueryBlock<'_, T>, &Workspace<T>) {
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
+        let _tiles = v.amx().map(crate::amx::Tiles::new);
         // SAFETY: every part of the workspace has room for its block, and any bits are numbers.
         unsafe { self.0.attend(v, self.1) };
     }
@@ -131,14 +142,20 @@ impl<T: Number> QueryBlock<'_, T> {
             let mut key = 0;
             while key < seen_by_last {
                 let keys = KEYS.min(seen_by_last - key);
-                self.score(v, (key, keys), count, work);
-                for (i, running) in running.iter_mut().enumerate().take(count) {
-                    let rescale = weigh(v, &self.row(i, (key, keys), work), running);
-                    if rescale != 1.0 && key > 0 {
-                        self.rescale(v, i, rescale, work);
+                let mut first = 0;
+                while first < count {
+                    let some = self.queries_at_once.min(count - first);
+                    self.score(v, (key, keys), (first, some), work);
+                    for i in 0..some {
+                        let row = self.row((first, i), (key, keys), work);
+                        let rescale = weigh(v, &row, &mut running[first + i]);
+                        if rescale != 1.0 && key > 0 {
+                            self.rescale(v, first + i, rescale, work);
+                        }
                     }
+                    self.mix(v, (key, keys), (first, some), work);
+                    first += some;
                 }
-                self.mix(v, (key, keys), count, work);
                 key += KEYS;
             }
             self.write(v, &running[..count], work);
@@ -152,7 +169,7 @@ impl<T: Number> QueryBlock<'_, T> {
         if self.scoring.causal { self.at.2 + i + l_k - l_q + 1 } else { l_k }
     }
 
-    /// Copies the queries, and zeros what the last rows of a tile would read beyond them.
+    /// Copies the queries, and zeros behind them to the end of their rows.
     #[inline(always)]
     unsafe fn load_queries(&self, count: usize, work: &Workspace<T>) {
         let ((b, h, start), strides) = (self.at, self.qkv.q.strides);
@@ -162,19 +179,16 @@ impl<T: Number> QueryBlock<'_, T> {
         // SAFETY: the view was checked against the shape; the workspace has room for QUERIES rows.
         unsafe {
             copy_rows::<T::Product>(&rows, padded, self.layout.key_depth, work.queries);
-            for i in count * KEYS..padded * KEYS {
-                *work.weights.add(i) = T::default();
-            }
         }
     }
 
-    /// Scores of the block: Q · Kᵀ.
+    /// Scores of some queries: Q · Kᵀ.
     #[inline(always)]
     unsafe fn score<V: Vectors>(
         &self,
         v: V,
         (key, keys): (usize, usize),
-        count: usize,
+        (first, count): (usize, usize),
         work: &Workspace<T>,
     ) {
         let HeadLayout { keys: panels, key_depth, .. } = self.layout;
@@ -183,14 +197,14 @@ impl<T: Number> QueryBlock<'_, T> {
             // SAFETY: panel `i` was packed, and its columns lie in the block.
             unsafe {
                 let block = Block::<T::Product> {
-                    a: work.queries,
+                    a: work.queries.add(first * key_depth),
                     a_stride: key_depth,
                     rows: count.next_multiple_of(self.rows_at_once),
                     depth: key_depth,
                     b: self.packed.add(panels.start(i, key_depth)),
                     vectors: panels.vectors(i),
                     c: work.scores.add(panels.column(i) - key),
-                    c_stride: KEYS,
+                    c_stride: SCORES,
                     accumulate: false,
                 };
                 multiply(v, &block);
@@ -199,15 +213,20 @@ impl<T: Number> QueryBlock<'_, T> {
     }
 
     #[inline(always)]
-    unsafe fn row(&self, i: usize, (key, keys): (usize, usize), work: &Workspace<T>) -> Row<T> {
+    unsafe fn row(
+        &self,
+        (first, i): (usize, usize),
+        (key, keys): (usize, usize),
+        work: &Workspace<T>,
+    ) -> Row<T> {
         let (_, h, start) = self.at;
         let bias = self.scoring.bias.map_or(std::ptr::null(), |bias| {
-            bias.data[h * bias.h_stride + (start + i) * bias.q_stride + key..].as_ptr()
+            bias.data[h * bias.h_stride + (start + first + i) * bias.q_stride + key..].as_ptr()
         });
-        // SAFETY: row `i` is one of the block.
-        let (scores, weights) = unsafe { (work.scores.add(i * KEYS), work.weights.add(i * KEYS)) };
-        let seen = self.seen(i).saturating_sub(key).min(keys);
-        Row { scores, seen, keys, scale: self.scoring.scale, bias, weights }
+        // SAFETY: row `i` is one of those at once.
+        let scores = unsafe { work.scores.add(i * SCORES) };
+        let seen = self.seen(first + i).saturating_sub(key).min(keys);
+        Row { scores, seen, keys, scale: self.scoring.scale, bias, weights: scores.cast() }
     }
 
     #[inline(always)]
@@ -231,7 +250,7 @@ impl<T: Number> QueryBlock<'_, T> {
         &self,
         v: V,
         (key, keys): (usize, usize),
-        count: usize,
+        (first, count): (usize, usize),
         work: &Workspace<T>,
     ) {
         let HeadLayout { values, value_depth, .. } = self.layout;
@@ -241,13 +260,13 @@ impl<T: Number> QueryBlock<'_, T> {
             // SAFETY: panel `i` was packed for all keys; the block's sums have room for its columns.
             unsafe {
                 let block = Block::<T::Product> {
-                    a: work.weights.cast(),
-                    a_stride: KEYS / depth,
+                    a: work.scores.cast(),
+                    a_stride: SCORES,
                     rows: count.next_multiple_of(self.rows_at_once),
                     depth: keys.div_ceil(depth),
                     b: self.packed.add(start + key / depth * values.vectors(i) * V::LANES),
                     vectors: values.vectors(i),
-                    c: work.sums.add(values.column(i)),
+                    c: work.sums.add(first * values.columns() + values.column(i)),
                     c_stride: values.columns(),
                     accumulate: key > 0,
                 };

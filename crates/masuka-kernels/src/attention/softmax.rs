@@ -20,7 +20,8 @@ pub(super) struct Row<T> {
     pub scale: f32,
     /// Added to the scaled products, if not null.
     pub bias: *const f32,
-    /// Where the weights go, `keys` of them and zeros to the end of the vector.
+    /// Where the weights go, `keys` of them and zeros to the end of the vector. It may be where the scores are: no
+    /// weight is wider than a score.
     pub weights: *mut T,
 }
 

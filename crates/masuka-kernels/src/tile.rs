@@ -7,8 +7,6 @@
 use crate::Simd;
 #[cfg(target_arch = "x86_64")]
 use crate::amx::{STEP, Square, TILE, Tiles};
-#[cfg(target_arch = "x86_64")]
-use crate::level::Amx;
 use crate::vector::{Product, Vectors};
 
 /// Rows of A that are multiplied at once. With four vectors a row, 24 of the 32 registers of AVX-512 hold sums; with
@@ -54,17 +52,37 @@ impl<P: Product> Clone for Block<P> {
     }
 }
 
+/// What a thread needs beside its registers while it multiplies blocks.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<Tiles>,
+}
+
+impl Tools {
+    /// Shapes the tiles, where the level has them.
+    #[inline(always)]
+    pub fn new<V: Vectors>(v: V) -> Self {
+        let _ = v;
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            tiles: v.amx().map(Tiles::new),
+        }
+    }
+}
+
 /// Multiplies one block.
 ///
 /// # Safety
 /// A, B and C must lie in memory as the block says, and C overlap neither A nor B.
 #[inline(always)]
-pub(crate) unsafe fn multiply<V: Vectors, P: Product>(v: V, block: &Block<P>) {
+pub(crate) unsafe fn multiply<V: Vectors, P: Product>(v: V, tools: &Tools, block: &Block<P>) {
     #[cfg(target_arch = "x86_64")]
-    if let (Some(token), 2, 2 | 4) = (v.amx(), P::DEPTH, block.vectors) {
+    if let (Some(tiles), 2, 2 | 4) = (&tools.tiles, P::DEPTH, block.vectors) {
         // SAFETY: the caller's promise.
-        return unsafe { in_tiles(v, token, block) };
+        return unsafe { in_tiles(v, tiles, block) };
     }
+    let _ = tools;
     // SAFETY: the caller's promise.
     unsafe { in_vectors(v, block) };
 }
@@ -72,12 +90,11 @@ pub(crate) unsafe fn multiply<V: Vectors, P: Product>(v: V, block: &Block<P>) {
 /// By AMX, what is left of the sum by vectors.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn in_tiles<V: Vectors, P: Product>(v: V, token: Amx, block: &Block<P>) {
+unsafe fn in_tiles<V: Vectors, P: Product>(v: V, tiles: &Tiles, block: &Block<P>) {
     const { assert!(size_of::<P::Unit>() == 4) };
     let b_stride = block.vectors * V::LANES;
     let steps = block.depth / TILE;
     if steps > 0 {
-        let tiles = Tiles::shaped(token);
         for row in (0..block.rows).step_by(STEP) {
             for column in (0..b_stride).step_by(STEP) {
                 let square = Square {

@@ -15,7 +15,6 @@ mod rows; // rows of A copied into steps
 pub(crate) use rows::PackRows;
 
 use std::arch::asm;
-use std::mem::ManuallyDrop;
 
 use crate::level::Amx;
 
@@ -87,11 +86,12 @@ pub(crate) const AHEAD: usize = 2;
 
 /// The tiles of this thread, all of full size. They are given back when it goes out of scope, so that the system need
 /// not save them.
-pub(crate) struct Tiles(Amx);
+#[derive(Debug)]
+pub(crate) struct Tiles(());
 
 impl Tiles {
     /// Shapes the tiles.
-    pub fn new(token: Amx) -> Self {
+    pub fn new(_: Amx) -> Self {
         #[repr(C, align(64))]
         struct Config {
             palette: u8,
@@ -111,12 +111,7 @@ impl Tiles {
         config.rows[..8].fill(TILE as u8);
         // SAFETY: the token proves the instruction; the shapes are within what palette 1 has.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
-        Self(token)
-    }
-
-    /// The tiles that were shaped already and are in use by another holder on this thread.
-    pub fn shaped(token: Amx) -> ManuallyDrop<Self> {
-        ManuallyDrop::new(Self(token))
+        Self(())
     }
 
     /// Multiplies a strip.

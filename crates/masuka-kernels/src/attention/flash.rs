@@ -8,7 +8,7 @@ use crate::aligned::with_scratch;
 use crate::level::Simd;
 use crate::panels::{Rows, copy_rows};
 use crate::threads::{self, SharedPtr};
-use crate::tile::{Block, multiply, rows_at_once};
+use crate::tile::{Block, Tools, multiply, rows_at_once};
 use crate::vector::{self, Number, Product, Vectors, Work};
 
 /// Queries of a block, a multiple of every [`rows_at_once`]: their scores (102 KiB) and sums (48 KiB at d = 128) fit the
@@ -123,7 +123,6 @@ impl<T: Number> Work for (&QueryBlock<'_, T>, &Workspace<T>) {
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        let _tiles = v.amx().map(crate::amx::Tiles::new);
         // SAFETY: every part of the workspace has room for its block, and any bits are numbers.
         unsafe { self.0.attend(v, self.1) };
     }
@@ -136,6 +135,7 @@ impl<T: Number> QueryBlock<'_, T> {
         let count = QUERIES.min(self.shape.l_q - start);
         let seen_by_last = self.seen(count - 1);
         let mut running = [Running::START; QUERIES];
+        let tools = Tools::new(v);
         // SAFETY: the caller's promise: the workspace has room for QUERIES rows.
         unsafe {
             self.load_queries(count, work);
@@ -145,7 +145,7 @@ impl<T: Number> QueryBlock<'_, T> {
                 let mut first = 0;
                 while first < count {
                     let some = self.queries_at_once.min(count - first);
-                    self.score(v, (key, keys), (first, some), work);
+                    self.score(v, &tools, (key, keys), (first, some), work);
                     for i in 0..some {
                         let row = self.row((first, i), (key, keys), work);
                         let rescale = weigh(v, &row, &mut running[first + i]);
@@ -153,7 +153,7 @@ impl<T: Number> QueryBlock<'_, T> {
                             self.rescale(v, first + i, rescale, work);
                         }
                     }
-                    self.mix(v, (key, keys), (first, some), work);
+                    self.mix(v, &tools, (key, keys), (first, some), work);
                     first += some;
                 }
                 key += KEYS;
@@ -187,6 +187,7 @@ impl<T: Number> QueryBlock<'_, T> {
     unsafe fn score<V: Vectors>(
         &self,
         v: V,
+        tools: &Tools,
         (key, keys): (usize, usize),
         (first, count): (usize, usize),
         work: &Workspace<T>,
@@ -207,7 +208,7 @@ impl<T: Number> QueryBlock<'_, T> {
                     c_stride: SCORES,
                     accumulate: false,
                 };
-                multiply(v, &block);
+                multiply(v, tools, &block);
             }
         }
     }
@@ -249,6 +250,7 @@ impl<T: Number> QueryBlock<'_, T> {
     unsafe fn mix<V: Vectors>(
         &self,
         v: V,
+        tools: &Tools,
         (key, keys): (usize, usize),
         (first, count): (usize, usize),
         work: &Workspace<T>,
@@ -270,7 +272,7 @@ impl<T: Number> QueryBlock<'_, T> {
                     c_stride: values.columns(),
                     accumulate: key > 0,
                 };
-                multiply(v, &block);
+                multiply(v, tools, &block);
             }
         }
     }

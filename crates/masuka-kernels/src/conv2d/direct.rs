@@ -9,7 +9,7 @@ use super::{PackedConv2d, Picture, Unit};
 use crate::aligned::with_scratch;
 use crate::panels::Panels;
 use crate::threads;
-use crate::tile::{Block, multiply, rows_at_once};
+use crate::tile::{Block, Tools, multiply, rows_at_once};
 use crate::vector::{self, Number, Vectors, Work};
 
 /// Bytes of a block of unfolded pixels: less than half of the second cache.
@@ -128,6 +128,7 @@ impl<T: Number> Work for PixelBlock<'_, T> {
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
         let width = self.panels.width();
+        let tools = Tools::new(v);
         for panel in 0..self.panels.count() {
             let block = Block::<T::Product> {
                 a: self.seen.as_ptr(),
@@ -142,7 +143,7 @@ impl<T: Number> Work for PixelBlock<'_, T> {
             };
             // SAFETY: the pixels were unfolded into these rows, the panel was packed with this depth, and the sums
             // have room for the widest panel.
-            unsafe { multiply(v, &block) };
+            unsafe { multiply(v, &tools, &block) };
             self.write(v, panel);
         }
     }

@@ -9,7 +9,7 @@ use super::weights::{POSITIONS, tap_depth};
 use super::{PackedConv2d, Picture, Unit};
 use crate::aligned::with_scratch;
 use crate::threads;
-use crate::tile::{Block, multiply, rows_at_once};
+use crate::tile::{Block, Tools, multiply, rows_at_once};
 use crate::vector::{self, Number, Vectors, Work};
 
 /// Bytes of a block of transformed tiles: with their products, about the second cache.
@@ -79,6 +79,7 @@ impl<T: Number> Work for (&TileBlock<'_, T>, Workspace<'_, T>) {
         let depth = tap_depth::<T>(block.conv.geometry.c_in);
         let width = panels.width();
         block.transform(v, rows, zeros, tiles);
+        let tools = Tools::new(v);
         for panel in 0..panels.count() {
             let vectors = panels.vectors(panel);
             for position in 0..POSITIONS {
@@ -96,7 +97,7 @@ impl<T: Number> Work for (&TileBlock<'_, T>, Workspace<'_, T>) {
                     accumulate: false,
                 };
                 // SAFETY: tiles, weights and products have these sizes.
-                unsafe { multiply(v, &product) };
+                unsafe { multiply(v, &tools, &product) };
             }
             for vector in 0..vectors {
                 let channel = panels.column(panel) + vector * V::LANES;

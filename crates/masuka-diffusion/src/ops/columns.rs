@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::bf16;
-use masuka_kernels::{Number, RowsMut};
+use masuka_kernels::{Number, RowsMut, threads};
 
 use super::slices::with_slice;
 use crate::error::{Error, Result};
@@ -53,8 +53,8 @@ impl Columns {
     pub fn new(shape: &[usize], width: usize, dtype: DType) -> Self {
         let len = shape.iter().product::<usize>() * width;
         let numbers = match dtype {
-            DType::BF16 => Numbers::Bf16(vec![bf16::ZERO; len]),
-            _ => Numbers::F32(vec![0.0; len]),
+            DType::BF16 => Numbers::Bf16(threads::filled(len, bf16::ZERO)),
+            _ => Numbers::F32(threads::filled(len, 0.0)),
         };
         Self { shape: shape.to_vec(), width, filled: 0, numbers }
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Shape, Storage, Tensor, WithDType};
 use half::bf16;
-use masuka_kernels::Number;
+use masuka_kernels::{Number, threads};
 
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub(super) fn new_tensor<T: WithDType>(
     task: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    let mut numbers = vec![T::zero(); shape.elem_count()];
+    let mut numbers = threads::filled(shape.elem_count(), T::zero());
     task(&mut numbers)?;
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }

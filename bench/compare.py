@@ -2,7 +2,7 @@
 
 Both sides of a row stay loaded as processes of their own and wait while the other computes, so that heat, clock and
 neighbours of the machine weigh on both alike. The first repetition of each is not counted: it warms up, and its values
-are compared. bench/results/ROW.json keeps the figures, docs/benchmarks.md shows them.
+are compared. bench/results/ROW.LEVEL.json keeps the figures, docs/benchmarks.md shows them.
 """
 
 import argparse
@@ -111,6 +111,12 @@ def machine(processors):
     return {"processor": model, "features": wide, "threads": len(processors), "system": platform.platform()}
 
 
+def level(machine):
+    """The highest level of kernels of a machine, by which the results of several are kept apart."""
+    levels = {"amx": {"amx_bf16", "amx_int8"}, "avx512": {"avx512_bf16", "avx512_vnni"}, "avx2": {"avx2"}}
+    return next((name for name, features in levels.items() if features <= set(machine["features"])), "portable")
+
+
 def commit():
     def git(*words):
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -137,8 +143,9 @@ def main():
             "machine": machine(arguments.processors), "repeats": arguments.repeats,
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")}, "variants": variants,
         }
-        (RESULTS / f"{row}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    page.write([json.loads((RESULTS / f"{row}.json").read_text()) for row in rows if (RESULTS / f"{row}.json").exists()])
+        place = RESULTS / f"{row}.{level(result['machine'])}.json"
+        place.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    page.write([json.loads(place.read_text()) for row in rows for place in sorted(RESULTS.glob(f"{row}.*.json"))])
 
 
 if __name__ == "__main__":

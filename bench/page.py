@@ -1,5 +1,6 @@
-"""docs/benchmarks.md out of bench/results/*.json."""
+"""docs/benchmarks.md out of bench/results/*.json: a row of each machine that measured it."""
 
+import itertools
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -22,13 +23,17 @@ def summary(sides):
 
 
 def write(results):
-    PAGE.write_text("\n".join([HEAD, *(section(result) for result in results)]))
+    rows = itertools.groupby(results, lambda result: result["title"])
+    PAGE.write_text("\n".join([HEAD, *(line for row in rows for line in section(*row))]))
 
 
-def section(result):
+def section(title, results):
+    return [f"## {title}\n", *(table(result) for result in results)]
+
+
+def table(result):
     machine, versions = result["machine"], result["versions"]
     lines = [
-        f"## {result['title']}", "",
         f"{result['date']}, commit {result['commit']}, {machine['processor']} ({', '.join(machine['features'])}), "
         f"{machine['threads']} threads a side, {result['repeats']} repetitions, torch {versions['torch']}, "
         f"diffusers {versions['diffusers']}.", "",

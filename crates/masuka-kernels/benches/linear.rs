@@ -13,7 +13,8 @@ use half::bf16;
 use masuka_kernels::linear::{Epilogue, PackedLinear, WeightRows, grad_input, linear};
 use masuka_kernels::linear_int8::{PackedInt8, linear_int8};
 use masuka_kernels::testing::Random;
-use masuka_kernels::{Number, Rows, RowsMut, Simd, threads};
+use masuka_kernels::{Level, Number, Rows, RowsMut, Simd, threads};
+use peak::Peak;
 
 /// (rows, in, out) of FLUX.1 at 512² and 1024²; a single row is the modulation.
 const SHAPES: [(usize, usize, usize); 7] = [
@@ -34,12 +35,17 @@ fn main() {
         .configure_from_args();
     let count = threads::count();
     let peak = peak::measure(count);
+    let tiles = peak::measure_tiles(count);
     println!(
-        "{count} threads; peak: bf16 {:.3e}, int8 {:.3e}, f32 {:.3e} operations/s",
-        peak.bf16, peak.int8, peak.f32
+        "{count} threads; peak: bf16 {:.3e}, int8 {:.3e}, f32 {:.3e} operations/s; AMX: bf16 {:.3e}, int8 {:.3e}",
+        peak.bf16, peak.int8, peak.f32, tiles.bf16, tiles.int8
     );
     for simd in Simd::supported().into_iter().rev() {
         let group = |of: &str| format!("{}/{of}", simd.level());
+        let peak = match simd.level() {
+            Level::Amx => Peak { f32: peak.f32, ..tiles },
+            _ => peak,
+        };
         forward::<bf16>(&mut criterion.benchmark_group(group("bf16")), simd, peak.bf16);
         forward::<f32>(&mut criterion.benchmark_group(group("f32")), simd, peak.f32);
         int8(&mut criterion.benchmark_group(group("int8")), simd, peak.int8);

@@ -97,20 +97,22 @@ impl Tiles {
             palette: u8,
             start_row: u8,
             reserved: [u8; 14],
-            row_bytes: [u16; 16],
-            rows: [u8; 16],
+            row_bytes: [u16; 8],
+            no_row_bytes: [u16; 8],
+            rows: [u8; 8],
+            no_rows: [u8; 8],
         }
-        let mut config = Config {
+        static CONFIG: Config = Config {
             palette: 1,
             start_row: 0,
             reserved: [0; 14],
-            row_bytes: [0; 16],
-            rows: [0; 16],
+            row_bytes: [LINE as u16; 8],
+            no_row_bytes: [0; 8],
+            rows: [TILE as u8; 8],
+            no_rows: [0; 8],
         };
-        config.row_bytes[..8].fill(LINE as u16);
-        config.rows[..8].fill(TILE as u8);
         // SAFETY: the token proves the instruction; the shapes are within what palette 1 has.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
         Self(())
     }
 

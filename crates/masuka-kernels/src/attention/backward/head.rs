@@ -7,7 +7,7 @@ use super::workspace::{Layout, Workspace};
 use crate::attention::{AttentionShape, Qkv, Strides, View};
 use crate::panels::{Panels, Rows, copy_rows, pack_rows, pack_rows_as_columns};
 use crate::threads::SharedPtr;
-use crate::tile::{Block, multiply};
+use crate::tile::{Block, Tools, multiply};
 use crate::vector::{Number, Product, Vectors, Work};
 
 /// One head of one batch element.
@@ -29,6 +29,7 @@ impl<T: Number> Work for (&Head<'_, T>, &Workspace<T>) {
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
         let (head, work) = self;
+        let tools = Tools::new(v);
         let mut start = 0;
         // SAFETY: every part of the workspace has room for what the layout says, and the views were checked.
         unsafe {
@@ -36,9 +37,9 @@ impl<T: Number> Work for (&Head<'_, T>, &Workspace<T>) {
             while start < head.shape.l_q {
                 let count = QUERIES.min(head.shape.l_q - start);
                 head.load_queries(v, start, count, work);
-                head.weigh(v, work);
-                head.pass_to_keys(v, start > 0, work);
-                head.pass_to_queries(v, start, count, work);
+                head.weigh(v, &tools, work);
+                head.pass_to_keys(v, &tools, start > 0, work);
+                head.pass_to_queries(v, &tools, (start, count), work);
                 start += QUERIES;
             }
             let (l_k, wide) = (head.shape.l_k, head.layout.columns.columns());
@@ -123,7 +124,7 @@ impl<T: Number> Head<'_, T> {
 
     /// Weights and gradients of the scores of a block of queries.
     #[inline(always)]
-    unsafe fn weigh<V: Vectors>(&self, v: V, work: &Workspace<T>) {
+    unsafe fn weigh<V: Vectors>(&self, v: V, tools: &Tools, work: &Workspace<T>) {
         let Layout { keys, depth, queries, .. } = self.layout;
         // SAFETY: the caller's promise.
         unsafe {
@@ -131,7 +132,7 @@ impl<T: Number> Head<'_, T> {
                 [(work.k, work.q_columns, work.scores), (work.v, work.grad_columns, work.slopes)]
             {
                 let left = Side { units: a, rows: keys, depth };
-                product::<V, T::Product>(v, &left, (b, queries), (c, QUERIES), false);
+                product::<V, T::Product>(v, tools, &left, (b, queries), (c, QUERIES), false);
             }
             let mut column = 0;
             while column < QUERIES {
@@ -181,7 +182,13 @@ impl<T: Number> Head<'_, T> {
 
     /// Adds the block's part of dK and dV.
     #[inline(always)]
-    unsafe fn pass_to_keys<V: Vectors>(&self, v: V, accumulate: bool, work: &Workspace<T>) {
+    unsafe fn pass_to_keys<V: Vectors>(
+        &self,
+        v: V,
+        tools: &Tools,
+        accumulate: bool,
+        work: &Workspace<T>,
+    ) {
         let Layout { keys, query_depth, columns, .. } = self.layout;
         for (a, b, c) in
             [(work.weights, work.grad_rows, work.dv), (work.slopes_rounded, work.q_rows, work.dk)]
@@ -189,7 +196,7 @@ impl<T: Number> Head<'_, T> {
             let left = Side { units: a.cast(), rows: keys, depth: query_depth };
             let to = (c, columns.columns());
             // SAFETY: the caller's promise.
-            unsafe { product::<V, T::Product>(v, &left, (b, columns), to, accumulate) };
+            unsafe { product::<V, T::Product>(v, tools, &left, (b, columns), to, accumulate) };
         }
     }
 
@@ -198,8 +205,8 @@ impl<T: Number> Head<'_, T> {
     unsafe fn pass_to_queries<V: Vectors>(
         &self,
         v: V,
-        start: usize,
-        count: usize,
+        tools: &Tools,
+        (start, count): (usize, usize),
         work: &Workspace<T>,
     ) {
         let Layout { channels, key_depth, queries, columns, .. } = self.layout;
@@ -219,7 +226,7 @@ impl<T: Number> Head<'_, T> {
             }
             let left = Side { units: work.k_turned, rows: channels, depth: key_depth };
             let (right, to) = ((work.slopes_packed, queries), (work.dq_turned, QUERIES));
-            product::<V, T::Product>(v, &left, right, to, false);
+            product::<V, T::Product>(v, tools, &left, right, to, false);
             let (wide, whole) = (columns.columns(), d / V::LANES * V::LANES);
             let mut query = 0;
             while query < count {
@@ -281,6 +288,7 @@ struct Side<U> {
 #[inline(always)]
 unsafe fn product<V: Vectors, P: Product>(
     v: V,
+    tools: &Tools,
     left: &Side<P::Unit>,
     (b, panels): (*mut P::Unit, Panels),
     (c, c_stride): (*mut f32, usize),
@@ -300,7 +308,7 @@ unsafe fn product<V: Vectors, P: Product>(
                 c_stride,
                 accumulate,
             };
-            multiply(v, &block);
+            multiply(v, tools, &block);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{AttentionShape, Qkv, Strides, View};
 use crate::aligned::with_scratch;
 use crate::level::Simd;
 use crate::threads::{self, SharedPtr};
+use crate::tile::rows_at_once;
 use crate::vector::{self, Number, Product};
 use head::Head;
 use workspace::{MakeLayout, Workspace};
@@ -71,7 +72,8 @@ pub(super) fn run<T: Number>(
     if queries.contains(&0) {
         return;
     }
-    let layout = vector::run(simd, MakeLayout(shape, T::Product::DEPTH));
+    let make = MakeLayout { shape, unit: T::Product::DEPTH, rows: rows_at_once(simd) };
+    let layout = vector::run(simd, make);
     let to = [dq, dk, dv].map(|(data, strides)| (SharedPtr::new(data), strides));
     threads::parallel_for(b * h, |head| {
         let head = Head { shape, qkv, scale, grad, layout, at: (head / h, head % h), to };

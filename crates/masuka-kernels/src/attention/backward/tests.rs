@@ -65,7 +65,8 @@ fn every_level_agrees_with_the_definition() {
                     assert_close(&exact[i], &expected[i], |y| 1e-5 * y.abs() + 2e-5, &case);
                     // Weights and slopes are rounded to 2⁻⁹ of themselves, which mostly cancels, and the result again.
                     let largest = expected[i].iter().fold(0.0_f32, |a, b| a.max(b.abs()));
-                    let bound = |y: f32| 4e-3 * y.abs() + 1e-2 * largest;
+                    // With one key all cancels, up to f32's rounding.
+                    let bound = |y: f32| 4e-3 * y.abs() + 1e-2 * largest + 1e-6;
                     assert_close(&coarse[i], &expected[i], bound, &format!("{case} bf16"));
                 }
             }

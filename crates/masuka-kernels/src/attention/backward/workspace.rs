@@ -3,7 +3,6 @@
 use crate::attention::AttentionShape;
 use crate::attention::pack::Unit;
 use crate::panels::Panels;
-use crate::tile::ROWS;
 use crate::vector::{Number, Vectors, Work};
 
 use super::QUERIES;
@@ -30,18 +29,24 @@ pub(super) struct Layout {
     pub columns: Panels,
 }
 
-/// The layout of heads of a shape whose units hold some numbers.
-pub(super) struct MakeLayout(pub AttentionShape, pub usize);
+/// The layout of heads of a shape.
+pub(super) struct MakeLayout {
+    pub shape: AttentionShape,
+    /// Numbers in a unit.
+    pub unit: usize,
+    /// Rows of a tile.
+    pub rows: usize,
+}
 
 impl Work for MakeLayout {
     type Output = Layout;
 
     #[inline(always)]
     fn run<V: Vectors>(self, _: V) -> Layout {
-        let Self(AttentionShape { l_k, d, .. }, unit) = self;
+        let Self { shape: AttentionShape { l_k, d, .. }, unit, rows } = self;
         Layout {
-            keys: l_k.next_multiple_of(ROWS),
-            channels: d.next_multiple_of(ROWS),
+            keys: l_k.next_multiple_of(rows),
+            channels: d.next_multiple_of(rows),
             depth: d.div_ceil(unit),
             key_depth: l_k.div_ceil(unit),
             query_depth: QUERIES / unit,

@@ -34,7 +34,12 @@ fn a_thousand_jobs_leave_memory_and_files_as_they_were() {
     }
     let mean =
         |half: &[(f64, usize)]| half.iter().map(|(kib, _)| kib).sum::<f64>() / half.len() as f64;
-    let files = |half: &[(f64, usize)]| half.iter().map(|(_, files)| *files).max().unwrap_or(0);
+    // In the middle: a file that is open for a moment only, as a lock that is looked at, stays open in no half.
+    let files = |half: &[(f64, usize)]| {
+        let mut files: Vec<_> = half.iter().map(|(_, files)| *files).collect();
+        files.sort_unstable();
+        files[files.len() / 2]
+    };
     let per_job = start.elapsed().as_secs_f64() / JOBS as f64;
     for ((name, _), seen) in processes.iter().zip(&seen) {
         let (first, second) = seen.split_at(JOBS / 2);

@@ -16,11 +16,15 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    pub fn new<V: Vectors>(columns: usize) -> Self {
-        Self { vectors: columns.div_ceil(V::LANES), panel: V::PANEL, lanes: V::LANES }
+    /// AMX takes two vectors at once.
+    #[inline(always)]
+    pub fn new<V: Vectors>(v: V, columns: usize) -> Self {
+        let multiple = if v.amx().is_some() { 2 } else { 1 };
+        let vectors = columns.div_ceil(V::LANES).next_multiple_of(multiple);
+        Self { vectors, panel: V::PANEL, lanes: V::LANES }
     }
 
-    /// Columns with those that fill the last vector.
+    /// Columns with those that fill the last vectors.
     pub fn columns(self) -> usize {
         self.vectors * self.lanes
     }

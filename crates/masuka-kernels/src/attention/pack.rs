@@ -47,8 +47,8 @@ impl Work for MakePanels {
     type Output = HeadLayout;
 
     #[inline(always)]
-    fn run<V: Vectors>(self, _: V) -> HeadLayout {
-        let (keys, values) = (Panels::new::<V>(self.0), Panels::new::<V>(self.1));
+    fn run<V: Vectors>(self, v: V) -> HeadLayout {
+        let (keys, values) = (Panels::new(v, self.0), Panels::new(v, self.1));
         HeadLayout { keys, key_depth: 0, values, value_depth: 0 }
     }
 }

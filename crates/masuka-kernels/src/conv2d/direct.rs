@@ -160,7 +160,10 @@ impl<T: Number> PixelBlock<'_, T> {
             let x = self.grid.out_origin.1 + x * self.grid.out_step;
             for vector in 0..self.panels.vectors(panel) {
                 let channel = self.panels.column(panel) + vector * V::LANES;
-                // SAFETY: blocks and grids have pixels of their own; a vector's first channel exists.
+                if channel >= self.output.c_out {
+                    break;
+                }
+                // SAFETY: blocks and grids have pixels of their own, and the channel exists.
                 unsafe {
                     let sum = v.load(self.sums.as_ptr().add(i * width + vector * V::LANES));
                     self.output.finish(v, y * self.grid.out_width + x, channel, sum);

@@ -17,8 +17,8 @@ pub(super) fn panels(simd: Simd, columns: usize) -> Panels {
     impl Work for Cut {
         type Output = Panels;
         #[inline(always)]
-        fn run<V: Vectors>(self, _: V) -> Panels {
-            Panels::new::<V>(self.0)
+        fn run<V: Vectors>(self, v: V) -> Panels {
+            Panels::new(v, self.0)
         }
     }
     vector::run(simd, Cut(columns))

@@ -101,6 +101,9 @@ impl<T: Number> Work for (&TileBlock<'_, T>, Workspace<'_, T>) {
             }
             for vector in 0..vectors {
                 let channel = panels.column(panel) + vector * V::LANES;
+                if channel >= block.output.c_out {
+                    break;
+                }
                 let products = &products[vector * V::LANES..];
                 block.write(v, (rows * width, width), products, channel);
             }

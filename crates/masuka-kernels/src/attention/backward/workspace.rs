@@ -42,7 +42,7 @@ impl Work for MakeLayout {
     type Output = Layout;
 
     #[inline(always)]
-    fn run<V: Vectors>(self, _: V) -> Layout {
+    fn run<V: Vectors>(self, v: V) -> Layout {
         let Self { shape: AttentionShape { l_k, d, .. }, unit, rows } = self;
         Layout {
             keys: l_k.next_multiple_of(rows),
@@ -50,8 +50,8 @@ impl Work for MakeLayout {
             depth: d.div_ceil(unit),
             key_depth: l_k.div_ceil(unit),
             query_depth: QUERIES / unit,
-            queries: Panels::new::<V>(QUERIES),
-            columns: Panels::new::<V>(d),
+            queries: Panels::new(v, QUERIES),
+            columns: Panels::new(v, d),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Avx512 {
     }
 
     /// The tiles beside the vectors, where they are to be used.
-    pub fn amx(self) -> Option<Amx> {
+    pub(crate) fn amx(self) -> Option<Amx> {
         self.amx
     }
 }
@@ -131,7 +131,7 @@ impl Amx {
     }
 
     /// Every such processor has AVX-512 as well; what is done with this proof uses tiles where it can.
-    pub fn avx512(self) -> Avx512 {
+    pub(crate) fn avx512(self) -> Avx512 {
         Avx512 { amx: Some(self) }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every operation is a folder: `reference.rs` says in plain loops what is meant, one file per level of instructions
 //! says it fast, and a property test compares all levels that the machine has. Operations are free functions that
-//! choose the level themselves ([`Simd::active`]) and split their work over the one pool ([`threads`]) along rows and
+//! choose the level themselves ([`Simd::active`], or that which a weight was packed for) and split their work over the one pool ([`threads`]) along rows and
 //! columns, never along a sum, so that the result has the same bits for any number of threads.
 
 pub mod level; // which instructions this processor has, and proofs of it
@@ -15,7 +15,7 @@ mod panels; // packing of the right side of a product
 mod token_blocks; // sums over the tokens of a picture
 mod tile; // products of small blocks in the cache
 #[cfg(target_arch = "x86_64")]
-mod amx; // the same in the tiles of AMX
+mod amx; // tiles of AMX, for these and for whole products
 pub mod linear; // x · Wᵀ + b with packed weights, and what follows it
 pub mod low_rank; // both halves of a LoRA update and the gradients of its two matrices
 pub mod linear_int8; // the same with weights and rows in int8

@@ -1,7 +1,8 @@
 //! Packing of the right side of a product into the panels that [`tile`](crate::tile) reads.
 //!
 //! Axis key: B is (depth, columns). Its panels lie one after another; a panel is (depth / `DEPTH`, its columns)
-//! units. All panels have `PANEL · LANES` columns except the last, which has as many vectors as it needs.
+//! units. All panels have `PANEL · LANES` columns except the last, which has as many vectors as it needs (AMX: an even
+//! number).
 
 use crate::vector::{Product, Vectors};
 

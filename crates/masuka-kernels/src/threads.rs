@@ -102,11 +102,6 @@ impl<T> SharedPtr<T> {
         Self(data.as_mut_ptr())
     }
 
-    /// The address of the first element.
-    pub fn address(&self) -> usize {
-        self.0.addr()
-    }
-
     /// Part of the slice.
     ///
     /// # Safety

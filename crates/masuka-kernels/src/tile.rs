@@ -88,10 +88,14 @@ pub(crate) unsafe fn multiply<V: Vectors, P: Product>(v: V, tools: &Tools, block
 }
 
 /// By AMX, what is left of the sum by vectors.
+///
+/// # Safety
+/// As for [`multiply`]; rows are a multiple of `STEP`, vectors are two or four.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn in_tiles<V: Vectors, P: Product>(v: V, tiles: &Tiles, block: &Block<P>) {
     const { assert!(size_of::<P::Unit>() == 4) };
+    debug_assert!(block.rows.is_multiple_of(STEP));
     let b_stride = block.vectors * V::LANES;
     let steps = block.depth / TILE;
     if steps > 0 {
@@ -129,6 +133,7 @@ unsafe fn in_tiles<V: Vectors, P: Product>(v: V, tiles: &Tiles, block: &Block<P>
 /// As for [`multiply`].
 #[inline(always)]
 unsafe fn in_vectors<V: Vectors, P: Product>(v: V, block: &Block<P>) {
+    debug_assert!(block.rows.is_multiple_of(2));
     // SAFETY: the caller's promise. More vectors than a level's `PANEL` are never asked for; the arms beyond it are
     // left out at compile time.
     unsafe {

@@ -6,9 +6,9 @@ use std::time::Instant;
 /// Operations per second (a multiplication and an addition are two) of all threads together.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Peak {
-    /// `vdpbf16ps`.
+    /// `vdpbf16ps`, or `tdpbf16ps` of AMX.
     pub bf16: f64,
-    /// `vpdpbusd`.
+    /// `vpdpbusd`, or `tdpbusd` of AMX.
     pub int8: f64,
     /// `vfmadd` on 512 bits.
     pub f32: f64,

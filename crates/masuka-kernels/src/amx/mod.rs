@@ -15,6 +15,7 @@ mod rows; // rows of A copied into steps
 pub(crate) use rows::PackRows;
 
 use std::arch::asm;
+use std::marker::PhantomData;
 
 use crate::level::Amx;
 
@@ -54,10 +55,8 @@ pub(crate) struct Strip {
     pub add: bool,
     /// Of B, what comes soon: [`NEXT_B`] bytes a step are fetched into the first cache.
     pub next_b: *const u8,
-    /// What else comes soon: two lines a step are fetched into the second cache.
-    pub ahead: *const u8,
-    /// Bytes from line to line of that.
-    pub ahead_stride: usize,
+    /// Of A, what comes soon: [`NEXT_A`] bytes a step are fetched into the second cache.
+    pub next_a: *const u8,
 }
 
 /// [`STEP`] rows of C = or += A · B by [`STEP`] columns, of bf16 that lie in the cache as they come. All distances are in
@@ -81,13 +80,15 @@ pub(crate) struct Square {
 
 /// Bytes of B fetched ahead with each step.
 pub(crate) const NEXT_B: usize = 4 * LINE;
-/// Lines of something else fetched ahead with each step.
-pub(crate) const AHEAD: usize = 2;
+/// Bytes of A fetched ahead with each step.
+pub(crate) const NEXT_A: usize = 2 * LINE;
 
 /// The tiles of this thread, all of full size. They are given back when it goes out of scope, so that the system need
 /// not save them.
+///
+/// One thread's alone, and the only ones alive on it.
 #[derive(Debug)]
-pub(crate) struct Tiles(());
+pub(crate) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
     /// Shapes the tiles.
@@ -113,7 +114,7 @@ impl Tiles {
         };
         // SAFETY: the token proves the instruction; the shapes are within what palette 1 has.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
-        Self(())
+        Self(PhantomData)
     }
 
     /// Multiplies a strip.
@@ -129,9 +130,7 @@ impl Tiles {
             }
         }
     }
-}
 
-impl Tiles {
     /// Multiplies a square.
     ///
     /// # Safety
@@ -204,7 +203,7 @@ impl Drop for Tiles {
 macro_rules! strip {
     ($name:ident, $dot:literal) => {
         unsafe fn $name(strip: &Strip) {
-            const { assert!(STEP_BYTES == 2048 && NEXT_B == 256 && AHEAD == 2) };
+            const { assert!(STEP_BYTES == 2048 && NEXT_B == 256 && NEXT_A == 128) };
             // SAFETY: the caller's promise: what the strip points to is there, and tiles are shaped.
             unsafe {
                 asm!(
@@ -231,14 +230,14 @@ macro_rules! strip {
                     concat!($dot, " tmm0, tmm4, tmm6"),
                     concat!($dot, " tmm1, tmm4, tmm7"),
                     "prefetcht0 [{next_b} + 192]",
-                    "prefetcht1 [{ahead}]",
-                    "prefetcht1 [{ahead} + {ahead_stride}]",
+                    "prefetcht1 [{next_a}]",
+                    "prefetcht1 [{next_a} + 64]",
                     concat!($dot, " tmm2, tmm5, tmm6"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
                     "add {a}, 2048",
                     "add {b}, 2048",
                     "add {next_b}, 256",
-                    "lea {ahead}, [{ahead} + 2 * {ahead_stride}]",
+                    "add {next_a}, 128",
                     "dec {steps}",
                     "jnz 3b",
                     "tilestored [{c} + {row}], tmm0",
@@ -254,8 +253,7 @@ macro_rules! strip {
                     row = in(reg) strip.c_stride,
                     steps = inout(reg) strip.steps => _,
                     next_b = inout(reg) strip.next_b => _,
-                    ahead = inout(reg) strip.ahead => _,
-                    ahead_stride = in(reg) strip.ahead_stride,
+                    next_a = inout(reg) strip.next_a => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),

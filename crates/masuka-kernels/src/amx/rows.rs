@@ -1,12 +1,7 @@
 //! Rows of A copied into steps.
 
-use std::arch::asm;
-
 use super::{LINE, STEP, STEP_BYTES, TILE, TILE_BYTES};
 use crate::vector::{Vectors, Work};
-
-/// Bytes of a row that are fetched ahead: thirty-two rows at once are too many for the processor to foresee.
-const AHEAD: usize = 8 * LINE;
 
 /// Copies rows, as they lie in memory, into steps: slab by slab along the sum, group of [`STEP`] rows by group, step by
 /// step. Words behind the last are zero; rows behind the last are left as they are.
@@ -52,7 +47,6 @@ impl PackRows {
             unsafe {
                 let from = self.x.add((group * STEP + i) * self.stride + step * LINE);
                 let to = to.add(i / TILE * TILE_BYTES + i % TILE * LINE);
-                asm!("prefetcht0 [{}]", in(reg) from.wrapping_add(AHEAD), options(nostack, readonly, preserves_flags));
                 let mut line = [0_u8; LINE];
                 if bytes == LINE {
                     line = from.cast::<[u8; LINE]>().read_unaligned();

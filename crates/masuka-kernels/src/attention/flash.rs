@@ -11,11 +11,11 @@ use crate::threads::{self, SharedPtr};
 use crate::tile::{Block, Tools, multiply, rows_at_once};
 use crate::vector::{self, Number, Product, Vectors, Work};
 
-/// Queries of a block, a multiple of every [`rows_at_once`]: their scores (102 KiB) and sums (48 KiB at d = 128) fit the
-/// second cache beside a block of keys and values (128 KiB).
+/// Queries of a block, a multiple of every [`rows_at_once`]: their scores (198 KiB) and sums (48 KiB at d = 128) fit the
+/// second cache beside a block of keys and values (256 KiB in bf16).
 const QUERIES: usize = 96;
 
-/// Queries that are scored, weighed and mixed together: with AMX, whose tiles are written faster to the first cache.
+/// Queries that are scored, weighed and mixed together: with AMX few, so that less of their scores leaves the first cache.
 fn queries_at_once(simd: Simd) -> usize {
     match simd {
         #[cfg(target_arch = "x86_64")]

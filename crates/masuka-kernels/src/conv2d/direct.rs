@@ -15,7 +15,7 @@ use crate::vector::{self, Number, Vectors, Work};
 /// Bytes of a block of unfolded pixels: less than half of the second cache.
 const BLOCK_BYTES: usize = 384 << 10;
 
-/// Outputs of a block, at most.
+/// Outputs of a block, at most; a multiple of every [`rows_at_once`].
 const MOST_PIXELS: usize = 96;
 
 /// A grid of outputs that one kernel makes.
@@ -116,7 +116,7 @@ struct PixelBlock<'a, T: Number> {
     weights: &'a [Unit<T>],
     panels: Panels,
     output: &'a Output<'a, T>,
-    /// What the outputs see, (count rounded up to a tile's rows, depth).
+    /// What the outputs see, (count rounded up to what is multiplied at once, depth).
     seen: &'a [Unit<T>],
     /// Room for one panel, (rows of `seen`, width of a panel).
     sums: &'a mut [f32],

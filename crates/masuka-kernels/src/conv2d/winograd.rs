@@ -15,7 +15,7 @@ use crate::vector::{self, Number, Vectors, Work};
 /// Bytes of a block of transformed tiles: with their products, about the second cache.
 const BLOCK_BYTES: usize = 768 << 10;
 
-/// Tiles of a block, at most: beyond, the weights are read seldom enough.
+/// Tiles of a block, at most; a multiple of every [`rows_at_once`]: beyond, the weights are read seldom enough.
 const MOST_TILES: usize = 96;
 
 pub(super) fn forward<T: Number>(
@@ -59,7 +59,7 @@ struct TileBlock<'a, T: Number> {
 
 /// Working memory of a block.
 struct Workspace<'a, T: Number> {
-    /// Tiles, rounded up to a tile's rows.
+    /// Tiles, rounded up to what is multiplied at once.
     rows: usize,
     /// (16, rows, c_in)
     tiles: &'a mut [Unit<T>],

@@ -1,7 +1,7 @@
 //! What happens to the sums before they are rounded: bias, activation, gate and residual.
 
 use super::Epilogue;
-use super::product::{PANEL, Place, Target};
+use super::product::{PANEL, Place};
 use crate::elementwise::Activation;
 use crate::rows::{Rows, RowsMut};
 use crate::threads::SharedPtr;
@@ -33,12 +33,6 @@ impl<'a, Y: Number> Output<'a, Y> {
     pub fn new(y: &'a mut RowsMut<'_, Y>) -> Self {
         let (stride, rows, columns) = (y.stride(), y.rows(), y.columns());
         Self { bias: None, activation: None, gated: None, to: y.share(), stride, rows, columns }
-    }
-
-    /// Where it goes.
-    pub fn target(&self) -> Target {
-        let number = size_of::<Y>();
-        Target { address: self.to.address(), stride: self.stride * number, number }
     }
 
     /// With what follows the product, beside LoRA.

@@ -1,5 +1,6 @@
 //! How packed weights lie in memory. Axis key: W is (outputs, words); a word is four bytes along the sum.
 
+#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 use super::product::{Format, PANEL};
@@ -7,9 +8,14 @@ use crate::Simd;
 use crate::vector::{Vectors, Work};
 
 /// Columns of a step, and words and columns of its tiles: what AMX reads at once.
+#[cfg(target_arch = "x86_64")]
 pub(super) const STEP: usize = 32;
+#[cfg(target_arch = "x86_64")]
 pub(super) const TILE: usize = 16;
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(STEP == crate::amx::STEP && TILE == crate::amx::TILE);
 /// Words of a step.
+#[cfg(target_arch = "x86_64")]
 pub(super) const STEP_WORDS: usize = STEP * TILE;
 
 /// The order of the words.
@@ -19,6 +25,7 @@ pub(crate) enum Layout {
     Panels,
     /// For AMX: 32 outputs by 32 outputs, 16 words by 16 words; of those the first 16 outputs, then the others, word by
     /// word, the outputs beside each other. Words are filled up to sixteen.
+    #[cfg(target_arch = "x86_64")]
     Steps,
 }
 
@@ -37,20 +44,32 @@ impl Layout {
     pub fn depth(self, words: usize) -> usize {
         match self {
             Self::Panels => words,
+            #[cfg(target_arch = "x86_64")]
             Self::Steps => words.next_multiple_of(TILE),
         }
     }
 
     /// Where the steps `steps` of outputs 32 · `column` and on lie.
+    #[cfg(target_arch = "x86_64")]
     pub fn steps(depth: usize, column: usize, steps: Range<usize>) -> Range<usize> {
         let first = column * depth * STEP;
         first + steps.start * STEP_WORDS..first + steps.end * STEP_WORDS
+    }
+
+    /// Words from one to the next of an output.
+    fn stride(self) -> usize {
+        match self {
+            Self::Panels => PANEL,
+            #[cfg(target_arch = "x86_64")]
+            Self::Steps => TILE,
+        }
     }
 
     /// Where word `word` of output `output` lies among outputs of `depth` words.
     pub fn index(self, depth: usize, output: usize, word: usize) -> usize {
         match self {
             Self::Panels => (output / PANEL * depth + word) * PANEL + output % PANEL,
+            #[cfg(target_arch = "x86_64")]
             Self::Steps => {
                 let step = (output / STEP * depth + word / TILE * TILE) * STEP;
                 step + output % STEP / TILE * TILE * TILE + word % TILE * TILE + output % TILE
@@ -78,8 +97,6 @@ impl<W> Work for LayOut<'_, W> {
         const { assert!(size_of::<W>() == size_of::<u32>()) };
         let from = rows.as_ptr().cast::<u32>();
         let to = to.as_mut_ptr().cast::<u32>();
-        // Words that lie below each other.
-        let row = if layout == Layout::Panels { PANEL } else { TILE };
         let whole = depth / V::LANES * V::LANES;
         for column in (0..PANEL).step_by(V::LANES) {
             for word in (0..whole).step_by(V::LANES) {
@@ -87,7 +104,7 @@ impl<W> Work for LayOut<'_, W> {
                 // divide a tile.
                 unsafe {
                     let to = to.add(layout.index(depth, column, word));
-                    v.transpose(from.add(column * depth + word), depth, to, row);
+                    v.transpose(from.add(column * depth + word), depth, to, layout.stride());
                 }
             }
         }

@@ -11,13 +11,13 @@ mod tiles; // how a product is cut for AMX
 mod layout; // how packed weights lie in memory
 mod panels; // weights packed, turned, or as they lie in memory
 mod epilogue; // bias, activation, gate and residual
-mod backward; // gradients of the input and of LoRA
+mod backward; // the gradient of the input
 
-pub use backward::{LowRank, grad_input, grad_weight, matmul};
+pub use backward::{LowRank, grad_input};
 pub use epilogue::Gated;
 pub(crate) use epilogue::{Finish, Output};
 pub(crate) use layout::{LayOut, Layout};
-pub(crate) use product::{Format, PANEL, Panels, Place, Strip, multiply};
+pub(crate) use product::{Format, PANEL, Panels, Place, RightSide, Strip, multiply};
 
 use std::any::TypeId;
 use std::fmt;
@@ -194,7 +194,7 @@ pub fn linear<T: Number, Y: Number>(
     let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(x, lora)).collect();
     let branches: Vec<_> = epilogue.lora.iter().zip(&narrow).map(Branch::of).collect();
     assert!(branches.iter().all(|branch| branch.columns() == weight.out_features()));
-    multiply::<Floats<T>, _>(simd, x, &weight.weight, output.target(), |place, sums| {
+    multiply::<Floats<T>, _>(simd, x, &weight.weight, |place, sums| {
         branches.iter().for_each(|branch| branch.add_to(simd, place, sums));
         vector::run(simd, Finish { output: &output, place, sums });
     });

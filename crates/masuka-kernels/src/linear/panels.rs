@@ -3,14 +3,18 @@
 
 use std::ops::Range;
 
-use super::layout::{LayOut, Layout, STEP, STEP_WORDS, TILE};
-use super::product::{PANEL, Panels};
+use super::layout::{LayOut, Layout};
+#[cfg(target_arch = "x86_64")]
+use super::layout::{STEP, STEP_WORDS, TILE};
+use super::product::{PANEL, Panels, RightSide};
 use super::tile::Floats;
 use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::rows::Rows;
 use crate::threads;
-use crate::vector::{self, Number, Product, Vectors, Work};
+use crate::vector::{self, Number, Product};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{Vectors, Work};
 
 type Unit<T> = <<T as Number>::Product as Product>::Unit;
 
@@ -108,10 +112,6 @@ fn numbers_of_mut<T: Number>(words: &mut [Unit<T>]) -> &mut [T] {
 impl<T: Number> Panels<Floats<T>> for Packed<T> {
     const COMPUTED: bool = false;
 
-    fn depth(&self) -> usize {
-        self.in_features
-    }
-
     fn columns(&self) -> usize {
         self.out_features
     }
@@ -122,8 +122,15 @@ impl<T: Number> Panels<Floats<T>> for Packed<T> {
         words: Range<usize>,
         _: &'a mut [Unit<T>],
     ) -> &'a [Unit<T>] {
+        debug_assert_eq!(self.layout, Layout::Panels);
         let panel = panel * self.depth_words();
         &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+    }
+}
+
+impl<T: Number> RightSide<Floats<T>> for Packed<T> {
+    fn depth(&self) -> usize {
+        self.in_features
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -133,6 +140,7 @@ impl<T: Number> Panels<Floats<T>> for Packed<T> {
         steps: Range<usize>,
         _: &'a mut [Unit<T>],
     ) -> &'a [Unit<T>] {
+        debug_assert_eq!(self.layout, Layout::Steps);
         &self.words[Layout::steps(self.depth_words(), column, steps)]
     }
 }
@@ -142,10 +150,6 @@ pub(crate) struct Turned<'a, T: Number>(pub &'a Packed<T>);
 
 impl<T: Number> Panels<Floats<T>> for Turned<'_, T> {
     const COMPUTED: bool = true;
-
-    fn depth(&self) -> usize {
-        self.0.out_features
-    }
 
     fn columns(&self) -> usize {
         self.0.in_features
@@ -157,6 +161,7 @@ impl<T: Number> Panels<Floats<T>> for Turned<'_, T> {
         words: Range<usize>,
         scratch: &'a mut [Unit<T>],
     ) -> &'a [Unit<T>] {
+        debug_assert_eq!(self.0.layout, Layout::Panels);
         let group = group::<T>();
         let depth = self.0.depth_words();
         let scratch = &mut scratch[..words.len() * PANEL];
@@ -175,6 +180,12 @@ impl<T: Number> Panels<Floats<T>> for Turned<'_, T> {
         }
         scratch
     }
+}
+
+impl<T: Number> RightSide<Floats<T>> for Turned<'_, T> {
+    fn depth(&self) -> usize {
+        self.0.out_features
+    }
 
     /// A step of W is one of Wᵀ turned.
     #[cfg(target_arch = "x86_64")]
@@ -184,11 +195,12 @@ impl<T: Number> Panels<Floats<T>> for Turned<'_, T> {
         steps: Range<usize>,
         scratch: &'a mut [Unit<T>],
     ) -> &'a [Unit<T>] {
+        debug_assert_eq!(self.0.layout, Layout::Steps);
         let depth = self.0.depth_words();
         let scratch = &mut scratch[..steps.len() * STEP_WORDS];
         for (step, to) in steps.zip(scratch.chunks_exact_mut(STEP_WORDS)) {
-            // Outputs of the last step and inputs of the last column may not be there.
-            if (step + 1) * STEP * depth <= self.0.words.len() && (column + 1) * TILE <= depth {
+            // The last panel of inputs may end after one column of steps.
+            if (column + 1) * TILE <= depth {
                 let from = &self.0.words[Layout::steps(depth, step, column..column + 1)];
                 vector::run(self.0.simd, Turn::<T> { from, to });
             } else {
@@ -214,10 +226,6 @@ fn turn<T: Number>(from: &[Unit<T>], to: &mut [Unit<T>]) {
 impl<T: Number> Panels<Floats<T>> for Rows<'_, T> {
     const COMPUTED: bool = true;
 
-    fn depth(&self) -> usize {
-        self.rows()
-    }
-
     fn columns(&self) -> usize {
         Rows::columns(self)
     }
@@ -240,34 +248,6 @@ impl<T: Number> Panels<Floats<T>> for Rows<'_, T> {
                     *number = self.row(row)[i];
                 }
                 *to = T::Product::unit(&numbers[..group]);
-            }
-        }
-        scratch
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn steps<'a>(
-        &'a self,
-        column: usize,
-        steps: Range<usize>,
-        scratch: &'a mut [Unit<T>],
-    ) -> &'a [Unit<T>] {
-        let group = group::<T>();
-        let columns = (column * STEP).min(Rows::columns(self))
-            ..((column + 1) * STEP).min(Rows::columns(self));
-        let scratch = &mut scratch[..steps.len() * STEP_WORDS];
-        scratch.fill(Unit::<T>::default());
-        let words = steps.start * TILE..(steps.end * TILE).min(self.rows().div_ceil(group));
-        for (i, word) in words.enumerate() {
-            for (row, number) in (word * group..self.rows().min((word + 1) * group)).zip(0..) {
-                let from = &self.row(row)[columns.clone()];
-                for (tile, from) in from.chunks(TILE).enumerate() {
-                    let first = (i / TILE * 2 + tile) * TILE * TILE + i % TILE * TILE;
-                    let to = numbers_of_mut::<T>(&mut scratch[first..first + TILE]);
-                    for (to, from) in to.chunks_exact_mut(group).zip(from) {
-                        to[number] = *from;
-                    }
-                }
             }
         }
         scratch

@@ -1,11 +1,11 @@
-//! How a product is cut: blocks of rows, panels of columns, blocks along the sum; and who computes what.
+//! How a product is cut: blocks of rows, panels of columns, blocks along the sum; and who computes what. Products by AMX
+//! are cut in [`tiles`](super::tiles).
 //!
 //! The blocks along the sum are the same whatever the rows and the threads, so that a row's result has the same bits
 //! in any company.
 
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::ptr;
 
 #[cfg(target_arch = "x86_64")]
 use super::tiles;
@@ -38,7 +38,7 @@ pub(crate) trait Format: Sized + Copy + Send + Sync + 'static {
     /// A word of a panel.
     type W: Element;
     /// A sum.
-    type Sum: Element;
+    type Sum: Element + Default;
     /// Numbers in a word.
     const GROUP: usize;
     /// How AMX multiplies them, if it does.
@@ -66,12 +66,10 @@ pub(crate) struct Strip<'a, F: Format> {
     pub lives: PhantomData<&'a F>,
 }
 
-/// The right side of a product, (sum, columns) cut into panels.
+/// A matrix (sum, columns) cut into panels.
 pub(crate) trait Panels<F: Format>: Sync {
     /// Whether blocks have to be computed.
     const COMPUTED: bool;
-    /// Numbers along the sum.
-    fn depth(&self) -> usize;
     /// Columns, without those that fill the last panel.
     fn columns(&self) -> usize;
     /// The words `words` of panel `panel`; `scratch` has room for them.
@@ -81,6 +79,12 @@ pub(crate) trait Panels<F: Format>: Sync {
         words: Range<usize>,
         scratch: &'a mut [F::W],
     ) -> &'a [F::W];
+}
+
+/// The right side of a product.
+pub(crate) trait RightSide<F: Format>: Panels<F> {
+    /// Numbers along the sum.
+    fn depth(&self) -> usize;
     /// The steps `steps` of columns 32 · `column` and on, as AMX reads them; `scratch` has room for them.
     #[cfg(target_arch = "x86_64")]
     fn steps<'a>(
@@ -104,39 +108,19 @@ pub(crate) struct Place {
     pub columns: usize,
 }
 
-/// Where the sums will be written in the end; no more than a hint of what to fetch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
-    /// The first number.
-    pub address: usize,
-    /// Bytes from row to row.
-    pub stride: usize,
-    /// Bytes of a number.
-    pub number: usize,
-}
-
-impl Target {
-    /// The line of a row's column, and the bytes to the next row's.
-    pub fn line(self, row: usize, column: usize) -> (*const u8, usize) {
-        let address = self.address + row * self.stride + column * self.number;
-        (ptr::without_provenance(address), self.stride)
-    }
-}
-
 /// x (m, depth) · panels (depth, columns), handed to `finish` block by block with the sums (rows, `PANEL`).
 ///
 /// # Panics
 /// When the depths differ.
-pub(crate) fn multiply<F: Format, P: Panels<F>>(
+pub(crate) fn multiply<F: Format, P: RightSide<F>>(
     simd: Simd,
     x: Rows<'_, F::X>,
     panels: &P,
-    target: Target,
     finish: impl Fn(Place, &mut [F::Sum]) + Sync,
 ) {
     assert_eq!(x.columns(), panels.depth(), "numbers of a row of x");
     if x.columns().is_multiple_of(F::GROUP) {
-        return multiply_words(simd, x, panels, target, finish);
+        return multiply_words(simd, x, panels, finish);
     }
     // A last word that is not full is filled with zeros, out of the caller's memory.
     let width = x.columns().next_multiple_of(F::GROUP);
@@ -145,23 +129,21 @@ pub(crate) fn multiply<F: Format, P: Panels<F>>(
             copy[..x.columns()].copy_from_slice(x.row(row));
             copy[x.columns()..].fill(F::X::default());
         }
-        multiply_words(simd, Rows::new(copy, width), panels, target, finish);
+        multiply_words(simd, Rows::new(copy, width), panels, finish);
     });
 }
 
 /// [`multiply`] where rows are whole words.
-fn multiply_words<F: Format, P: Panels<F>>(
+fn multiply_words<F: Format, P: RightSide<F>>(
     simd: Simd,
     x: Rows<'_, F::X>,
     panels: &P,
-    target: Target,
     finish: impl Fn(Place, &mut [F::Sum]) + Sync,
 ) {
     #[cfg(target_arch = "x86_64")]
     if let (Simd::Amx(token), Some(words)) = (simd, F::TILES) {
-        return tiles::multiply((token, words), x, panels, target, &finish);
+        return tiles::multiply((token, words), x, panels, &finish);
     }
-    let _ = target;
     Cut::new(simd, x, panels).run(&finish);
 }
 
@@ -177,7 +159,7 @@ struct Cut<'a, F: Format, P> {
     panels_per_task: usize,
 }
 
-impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
+impl<'a, F: Format, P: RightSide<F>> Cut<'a, F, P> {
     fn new(simd: Simd, x: Rows<'a, F::X>, panels: &'a P) -> Self {
         let most = if P::COMPUTED { BLOCK_ROWS_OF_COMPUTED } else { BLOCK_ROWS };
         // Blocks of equal size, so that the last is not a small one.

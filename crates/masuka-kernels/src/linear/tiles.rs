@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use super::layout::STEP_WORDS;
-use super::product::{Format, PANEL, Panels, Place, Target};
+use super::product::{Format, PANEL, Place, RightSide};
 use crate::aligned::with_scratch;
-use crate::amx::{AHEAD, LINE, NEXT_B, PackRows, STEP, STEP_BYTES, Strip, TILE, Tiles, Words};
+use crate::amx::{NEXT_A, NEXT_B, PackRows, STEP, STEP_BYTES, Strip, TILE, Tiles, Words};
 use crate::level::Amx;
 use crate::rows::Rows;
 use crate::{Simd, threads, vector};
@@ -18,37 +18,37 @@ const SLAB: usize = 16;
 const BLOCK: (usize, usize) = (256, 6);
 /// The same where the right side has to be computed first, which more rows pay for.
 const BLOCK_OF_COMPUTED: (usize, usize) = (768, 2);
-/// Rows that are finished together: fewer than the processor remembers pages, and a multiple of what LoRA takes at once.
-const ROWS_TO_FINISH: usize = 48;
 /// Tasks a thread should find, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 3;
 
 /// x (m, depth) · panels (depth, columns), handed to `finish` block by block with the sums (rows, `PANEL`).
-pub(super) fn multiply<F: Format, P: Panels<F>>(
-    (token, words): (Amx, Words),
+pub(super) fn multiply<F: Format, P: RightSide<F>>(
+    (token, format): (Amx, Words),
     x: Rows<'_, F::X>,
     panels: &P,
-    target: Target,
     finish: &(impl Fn(Place, &mut [F::Sum]) + Sync),
 ) {
-    let cut = Cut::<F, P>::new((token, words), x, panels, target);
+    let cut = Cut::<F, P>::new(token, format, x, panels);
     threads::parallel_for(cut.row_blocks * cut.splits, |task| {
         let (split, block) = (task / cut.row_blocks, task % cut.row_blocks);
-        let per_split = cut.panel_count.div_ceil(cut.splits);
-        let first = split * per_split;
-        let panels = first..(first + per_split).min(cut.panel_count);
-        let rows = cut.block_rows.min(x.rows() - block * cut.block_rows);
+        let first = split * cut.panels_per_split;
+        let panels = first..(first + cut.panels_per_split).min(cut.panel_count);
+        let row = block * cut.block_rows;
+        let rows = cut.block_rows.min(x.rows() - row);
         let groups = rows.div_ceil(STEP);
         with_scratch(groups * cut.steps * STEP_BYTES, |a: &mut [u8]| {
-            cut.pack(block, rows, a);
-            let sums = cut.panels_at_once * groups * STEP * PANEL;
-            with_scratch(sums, |sums| {
+            cut.pack(row, rows, a);
+            with_scratch(cut.panels_at_once * groups * STEP * PANEL, |sums| {
                 let room = if P::COMPUTED { cut.slab * STEP_WORDS } else { 0 };
                 with_scratch(room, |scratch| {
                     for first in panels.clone().step_by(cut.panels_at_once) {
                         let panels = first..(first + cut.panels_at_once).min(panels.end);
-                        cut.compute((block, groups), a, panels.clone(), scratch, sums);
-                        cut.finish(block, rows, panels, sums, finish);
+                        cut.compute(a, groups, panels.clone(), scratch, sums);
+                        for (panel, sums) in panels.zip(sums.chunks_mut(groups * STEP * PANEL)) {
+                            let columns = PANEL.min(cut.panels.columns() - panel * PANEL);
+                            let place = Place { row, rows, panel, columns };
+                            finish(place, &mut sums[..rows * PANEL]);
+                        }
                     }
                 });
             });
@@ -59,9 +59,9 @@ pub(super) fn multiply<F: Format, P: Panels<F>>(
 /// A product cut into tasks of one block of rows and some panels.
 struct Cut<'a, F: Format, P> {
     token: Amx,
+    format: Words,
     x: Rows<'a, F::X>,
     panels: &'a P,
-    target: Target,
     /// Along the sum.
     steps: usize,
     /// Steps of a slab.
@@ -72,16 +72,11 @@ struct Cut<'a, F: Format, P> {
     panels_at_once: usize,
     /// How often the panels are shared out between tasks.
     splits: usize,
-    format: Words,
+    panels_per_split: usize,
 }
 
-impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
-    fn new(
-        (token, format): (Amx, Words),
-        x: Rows<'a, F::X>,
-        panels: &'a P,
-        target: Target,
-    ) -> Self {
+impl<'a, F: Format, P: RightSide<F>> Cut<'a, F, P> {
+    fn new(token: Amx, format: Words, x: Rows<'a, F::X>, panels: &'a P) -> Self {
         let (most_rows, panels_at_once) = if P::COMPUTED { BLOCK_OF_COMPUTED } else { BLOCK };
         // Blocks of equal size, so that the last is not a small one.
         let row_blocks = x.rows().div_ceil(most_rows).max(1);
@@ -91,14 +86,15 @@ impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
         let wanted = threads::count() * TASKS_PER_THREAD;
         let even = row_blocks.is_multiple_of(threads::count());
         let splits = if even { 1 } else { wanted.div_ceil(row_blocks.max(1)) };
-        let splits = splits.clamp(1, panel_count.max(1));
+        let panels_per_split = panel_count.div_ceil(splits).max(1);
+        let splits = panel_count.div_ceil(panels_per_split);
         let steps = panels.depth().div_ceil(F::GROUP).div_ceil(TILE);
         let slab = steps.div_ceil(steps.div_ceil(SLAB).max(1)).max(1);
         Self {
             token,
+            format,
             x,
             panels,
-            target,
             steps,
             slab,
             block_rows,
@@ -106,14 +102,15 @@ impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
             panel_count,
             panels_at_once,
             splits,
-            format,
+            panels_per_split,
         }
     }
 
-    /// Copies a block of rows into steps.
-    fn pack(&self, block: usize, rows: usize, to: &mut [u8]) {
+    /// Copies `rows` rows from `row` on into steps.
+    fn pack(&self, row: usize, rows: usize, to: &mut [u8]) {
+        assert!(rows.div_ceil(STEP) * self.steps * STEP_BYTES <= to.len());
         let stride = self.x.stride() * size_of::<F::X>();
-        let first = self.x.as_ptr().cast::<u8>().wrapping_add(block * self.block_rows * stride);
+        let first = self.x.as_ptr().cast::<u8>().wrapping_add(row * stride);
         let words = self.panels.depth().div_ceil(F::GROUP);
         let work = PackRows { x: first, stride, rows, words, slab: self.slab, to: to.as_mut_ptr() };
         vector::run(Simd::Amx(self.token), work);
@@ -123,8 +120,8 @@ impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
     /// its sums.
     fn compute(
         &self,
-        (block, groups): (usize, usize),
         a: &[u8],
+        groups: usize,
         panels: Range<usize>,
         scratch: &mut [F::W],
         sums: &mut [F::Sum],
@@ -132,21 +129,19 @@ impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
         let columns = 2 * panels.start..2 * panels.end;
         assert!(panels.len() * groups * STEP * PANEL <= sums.len());
         assert!(groups * self.steps * STEP_BYTES <= a.len());
+        if self.steps == 0 {
+            sums.fill(F::Sum::default());
+            return;
+        }
         let tiles = Tiles::new(self.token);
         for start in (0..self.steps).step_by(self.slab) {
             let steps = start..(start + self.slab).min(self.steps);
             let a = a.as_ptr().wrapping_add(start * groups * STEP_BYTES);
+            let slab = steps.len() * groups * STEP_BYTES;
             for (i, column) in columns.clone().enumerate() {
                 let next = self.next(column, &steps, &columns);
                 let b = self.panels.steps(column, steps.clone(), scratch);
                 assert_eq!(b.len(), steps.len() * STEP_WORDS);
-                // Of the next slab of A, this column's part; in the end, where the sums go.
-                let slab = steps.len() * groups * STEP_BYTES;
-                let next_a = a.wrapping_add(slab + slab / columns.len() * i);
-                let (ahead, ahead_stride) = match steps.end < self.steps {
-                    true => (next_a, LINE),
-                    false => self.target.line(block * self.block_rows, column * STEP),
-                };
                 let mut strip = Strip {
                     a,
                     b: b.as_ptr().cast(),
@@ -156,39 +151,19 @@ impl<'a, F: Format, P: Panels<F>> Cut<'a, F, P> {
                     c_stride: PANEL * size_of::<F::Sum>(),
                     add: start > 0,
                     next_b: next.unwrap_or(b.as_ptr()).cast(),
-                    ahead,
-                    ahead_stride,
+                    // Of the next slab, this column's part.
+                    next_a: a.wrapping_add(slab + slab / columns.len() * i),
                 };
                 for _ in 0..groups {
                     // SAFETY: rows, slab and sums were just seen to be as long as the strips say.
                     unsafe { tiles.multiply(self.format, &strip) };
                     strip.a = strip.a.wrapping_add(steps.len() * STEP_BYTES);
                     strip.c = strip.c.wrapping_add(STEP * strip.c_stride);
-                    strip.next_b = strip.next_b.wrapping_add(steps.len() * NEXT_B);
-                    let lines = if steps.end < self.steps { steps.len() * AHEAD } else { STEP };
-                    strip.ahead = strip.ahead.wrapping_add(lines * ahead_stride);
+                    strip.next_a = strip.next_a.wrapping_add(steps.len() * NEXT_A);
+                    if next.is_some() {
+                        strip.next_b = strip.next_b.wrapping_add(steps.len() * NEXT_B);
+                    }
                 }
-            }
-        }
-    }
-
-    /// Hands out the sums, some rows of all panels after the other, so that the caller's pages are visited once.
-    fn finish(
-        &self,
-        block: usize,
-        rows: usize,
-        panels: Range<usize>,
-        sums: &mut [F::Sum],
-        finish: &(impl Fn(Place, &mut [F::Sum]) + Sync),
-    ) {
-        let stride = rows.next_multiple_of(STEP) * PANEL;
-        for first in (0..rows).step_by(ROWS_TO_FINISH) {
-            let rows = ROWS_TO_FINISH.min(rows - first);
-            for (i, panel) in panels.clone().enumerate() {
-                let columns = PANEL.min(self.panels.columns() - panel * PANEL);
-                let row = block * self.block_rows + first;
-                let place = Place { row, rows, panel, columns };
-                finish(place, &mut sums[i * stride + first * PANEL..][..rows * PANEL]);
             }
         }
     }

@@ -17,8 +17,8 @@ use std::ops::Range;
 use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::linear::{
-    Branch, Epilogue, Finish, LayOut, Layout, Output, PANEL, Panels, Place, WeightRows, multiply,
-    narrow,
+    Branch, Epilogue, Finish, LayOut, Layout, Output, PANEL, Panels, Place, RightSide, WeightRows,
+    multiply, narrow,
 };
 use crate::rows::{Rows, RowsMut};
 use crate::threads::{self, SharedPtr};
@@ -144,21 +144,25 @@ fn bytes_of(words: &mut [u32]) -> &mut [i8] {
 impl Panels<Bytes4> for PackedInt8 {
     const COMPUTED: bool = false;
 
-    fn depth(&self) -> usize {
-        self.in_features.next_multiple_of(4)
-    }
-
     fn columns(&self) -> usize {
         self.out_features
     }
 
     fn block<'a>(&'a self, panel: usize, words: Range<usize>, _: &'a mut [u32]) -> &'a [u32] {
+        debug_assert_eq!(self.layout, Layout::Panels);
         let panel = panel * self.depth_words();
         &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+    }
+}
+
+impl RightSide<Bytes4> for PackedInt8 {
+    fn depth(&self) -> usize {
+        self.in_features.next_multiple_of(4)
     }
 
     #[cfg(target_arch = "x86_64")]
     fn steps<'a>(&'a self, column: usize, steps: Range<usize>, _: &'a mut [u32]) -> &'a [u32] {
+        debug_assert_eq!(self.layout, Layout::Steps);
         &self.words[Layout::steps(self.depth_words(), column, steps)]
     }
 }
@@ -182,7 +186,7 @@ pub fn linear_int8<T: Number, Y: Number>(
     let branches: Vec<_> = epilogue.lora.iter().zip(&narrow).map(Branch::of).collect();
     assert!(branches.iter().all(|branch| branch.columns() == weight.out_features));
     quantized(simd, x, |bytes, scales| {
-        multiply::<Bytes4, _>(simd, bytes, weight, output.target(), |place, sums| {
+        multiply::<Bytes4, _>(simd, bytes, weight, |place, sums| {
             let sums = vector::run(simd, Dequantize { weight, place, scales, sums });
             branches.iter().for_each(|branch| branch.add_to(simd, place, sums));
             vector::run(simd, Finish { output: &output, place, sums });

@@ -11,8 +11,9 @@ use crate::linear::{Gated, Lora, PackedLinear};
 use crate::testing::{Random, assert_close};
 
 /// (rows, in, out): single numbers, tails of words, rows and panels, more than one block along the sum.
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 9] = [
     (1, 1, 1),
+    (300, 70, 450),
     (1, 64, 64),
     (2, 33, 65),
     (5, 7, 130),

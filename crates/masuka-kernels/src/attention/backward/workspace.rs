@@ -1,4 +1,4 @@
-//! The working memory of a head. Rows are padded to whole tiles, columns to whole vectors.
+//! The working memory of a head. Rows are padded to what is multiplied at once, columns to whole vectors.
 
 use crate::attention::AttentionShape;
 use crate::attention::pack::Unit;
@@ -13,9 +13,9 @@ const PARTS: usize = 16;
 /// Sizes.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
-    /// Keys in whole tiles.
+    /// Keys, padded.
     pub keys: usize,
-    /// Channels in whole tiles.
+    /// Channels, padded.
     pub channels: usize,
     /// Units of a row of d numbers.
     pub depth: usize,
@@ -34,7 +34,7 @@ pub(super) struct MakeLayout {
     pub shape: AttentionShape,
     /// Numbers in a unit.
     pub unit: usize,
-    /// Rows of a tile.
+    /// Rows that are multiplied at once.
     pub rows: usize,
 }
 

@@ -25,7 +25,7 @@ impl Generations {
     /// Deletes it; an unfinished job is cancelled first. Whether a worker must hear of that.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the database refuses.
+    /// [`crate::Error::NotFound`], or the database refuses.
     pub async fn delete(&self, id: &str) -> Result<bool> {
         let found = self.find(id).await?;
         let running = self.queue.abandon(&found.job).await?;
@@ -38,7 +38,7 @@ impl Generations {
     /// Brings it back.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it was never there or the time is over, or the database refuses.
+    /// [`crate::Error::NotFound`] when it was never there or the time is over, or the database refuses.
     pub async fn restore(&self, id: &str) -> Result<()> {
         let sql = "UPDATE generations SET deleted_at_ms = NULL \
                    WHERE id = $1 AND deleted_at_ms > NOW_MS - $2";

@@ -163,9 +163,28 @@ fn unmap(start: NonNull<u8>, size: usize) {
 /// Bytes of scratch that are rounded up to whole huge pages: on small ones a product took a tenth longer.
 const WORTH_A_HUGE_PAGE: usize = 128 << 10;
 
+/// Buffers that a thread keeps: as many as calls nest, and some for calls of other sizes.
+const MOST_KEPT: usize = 6;
+
 thread_local! {
     /// Buffers that wait for their next use on this thread, counted in f32 for their alignment's sake.
     static SCRATCH: RefCell<Vec<AlignedBuf<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The smallest kept buffer that holds `words`. Where there is none, a thread that keeps many gives the largest back, in
+/// whose place a larger one comes.
+fn take(kept: &mut Vec<AlignedBuf<f32>>, words: usize) -> Option<AlignedBuf<f32>> {
+    let large = |(_, buffer): &(usize, &AlignedBuf<f32>)| buffer.len() >= words;
+    let by_size = |(_, buffer): &(usize, &AlignedBuf<f32>)| buffer.len();
+    if let Some((i, _)) = kept.iter().enumerate().filter(large).min_by_key(by_size) {
+        return Some(kept.swap_remove(i));
+    }
+    if kept.len() >= MOST_KEPT
+        && let Some((i, _)) = kept.iter().enumerate().max_by_key(by_size)
+    {
+        kept.swap_remove(i);
+    }
+    None
 }
 
 /// Lends `task` a buffer of `len` elements with arbitrary content, which the thread keeps for the next call. Calls may
@@ -174,7 +193,7 @@ pub fn with_scratch<T: Element, R>(len: usize, task: impl FnOnce(&mut [T]) -> R)
     let bytes = len * size_of::<T>();
     let whole = if bytes >= WORTH_A_HUGE_PAGE { bytes.next_multiple_of(HUGE_PAGE) } else { bytes };
     let words = whole.div_ceil(size_of::<f32>());
-    let kept = SCRATCH.with_borrow_mut(Vec::pop).filter(|buffer| buffer.len() >= words);
+    let kept = SCRATCH.with_borrow_mut(|kept| take(kept, words));
     let mut buffer = kept.unwrap_or_else(|| AlignedBuf::zeroed(words));
     // SAFETY: `buffer` holds at least `len` elements, is aligned to a line, and any bits make a T.
     let slice = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) };
@@ -207,8 +226,18 @@ mod tests {
             assert!(outer.iter().all(|x| *x == bf16::ONE));
             outer.as_ptr().addr()
         });
-        let again = with_scratch::<u8, _>(50, |buffer| buffer.as_ptr().addr());
+        let again = with_scratch::<u8, _>(200, |buffer| buffer.as_ptr().addr());
         assert_eq!(outer % LINE, 0);
         assert_eq!(outer, again);
+    }
+
+    #[test]
+    fn a_large_buffer_is_kept_while_small_ones_come_and_go() {
+        let large = || with_scratch::<f32, _>(1 << 20, |buffer| buffer.as_ptr().addr());
+        let first = large();
+        for len in 1..20 {
+            with_scratch::<f32, _>(100 * len, |_| with_scratch::<f32, _>(7000 * len, |_| ()));
+        }
+        assert_eq!(large(), first);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use masuka_server::desk::BaseModelFiles;
 use masuka_storage::downloads::{HubModel, Installing, Reach};
@@ -28,14 +28,25 @@ pub fn run(args: &ModelsArgs, environment: &Environment) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let storage = Storage::open(&settings::storage(&environment)?).await?;
-        match &args.command {
-            ModelsCommand::Install(args) => install(args, &storage, &environment).await?,
-            ModelsCommand::List(args) => list(args, &storage).await?,
-            ModelsCommand::Default(args) => choose_default(args, &storage).await?,
-            ModelsCommand::Remove(args) => remove(args, &storage, &environment).await?,
-        }
+        let outcome = match &args.command {
+            ModelsCommand::Install(args) => install(args, &storage, &environment).await,
+            ModelsCommand::List(args) => list(args, &storage).await,
+            ModelsCommand::Default(args) => choose_default(args, &storage).await,
+            ModelsCommand::Remove(args) => remove(args, &storage, &environment).await,
+        };
+        outcome.map_err(say_where_the_names_are)?;
         Ok(storage.database().clone().close().await?)
     })
+}
+
+/// Of a model that is not there.
+fn say_where_the_names_are(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(masuka_storage::Error::NotFound { .. }) => {
+            anyhow!("{error}; `masuka models list` names those that do")
+        }
+        _ => error,
+    }
 }
 
 async fn install(

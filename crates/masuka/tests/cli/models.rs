@@ -80,7 +80,8 @@ fn a_file_of_only_the_transformer_takes_its_parts_from_another_model_and_goes_wi
     let run = desk.ok(&["models", "install", &file, "--id", "alone", "--base", "mine"]);
     assert_eq!(run.stdout.lines().last(), Some("masuka models default alone"), "{}", run.stdout);
     desk.ok(&["models", "default", "alone"]);
-    desk.fails(&["models", "default", "nobody"], 1, "base model `nobody` does not exist");
+    let unknown = "base model `nobody` does not exist; `masuka models list` names those that do";
+    desk.fails(&["models", "default", "nobody"], 1, unknown);
     desk.fails(
         &["models", "remove", "mine", "--files"],
         1,

@@ -160,7 +160,7 @@ fn unmap(start: NonNull<u8>, size: usize) {
     unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(SMALL_PAGE)) };
 }
 
-/// Bytes of scratch that are rounded up to whole huge pages: on small ones a product took a tenth longer.
+/// Bytes of scratch that are rounded up to whole huge pages, on which products were a few per cent faster.
 const WORTH_A_HUGE_PAGE: usize = 128 << 10;
 
 /// Buffers that a thread keeps: as many as calls nest, and some for calls of other sizes.

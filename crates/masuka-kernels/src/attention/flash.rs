@@ -15,15 +15,6 @@ use crate::vector::{self, Number, Product, Vectors, Work};
 /// second cache beside a block of keys and values (256 KiB in bf16).
 const QUERIES: usize = 96;
 
-/// Queries that are scored, weighed and mixed together: with AMX few, so that less of their scores leaves the first cache.
-fn queries_at_once(simd: Simd) -> usize {
-    match simd {
-        #[cfg(target_arch = "x86_64")]
-        Simd::Amx(_) => rows_at_once(simd),
-        _ => QUERIES,
-    }
-}
-
 /// Keys of a block, a multiple of every level's panel.
 const KEYS: usize = 512;
 
@@ -63,7 +54,6 @@ pub(super) fn attention<T: Number>(
                     scoring,
                     layout,
                     rows_at_once: rows_at_once(simd),
-                    queries_at_once: queries_at_once(simd),
                     at: (b, h, start),
                     packed,
                     out: (out, out_strides.l),
@@ -81,7 +71,6 @@ struct QueryBlock<'a, T: Number> {
     scoring: &'a Scoring<'a>,
     layout: HeadLayout,
     rows_at_once: usize,
-    queries_at_once: usize,
     /// Batch element, head, first query.
     at: (usize, usize, usize),
     packed: *const Unit<T>,
@@ -93,7 +82,7 @@ struct QueryBlock<'a, T: Number> {
 struct Workspace<T: Number> {
     /// (queries, key depth)
     queries: *mut Unit<T>,
-    /// (queries at once, SCORES); the weights take the place of the scores, as numbers of T.
+    /// (queries, SCORES); the weights take the place of the scores, as numbers of T.
     scores: *mut f32,
     /// (queries, columns)
     sums: *mut f32,
@@ -142,20 +131,14 @@ impl<T: Number> QueryBlock<'_, T> {
             let mut key = 0;
             while key < seen_by_last {
                 let keys = KEYS.min(seen_by_last - key);
-                let mut first = 0;
-                while first < count {
-                    let some = self.queries_at_once.min(count - first);
-                    self.score(v, &tools, (key, keys), (first, some), work);
-                    for i in 0..some {
-                        let row = self.row((first, i), (key, keys), work);
-                        let rescale = weigh(v, &row, &mut running[first + i]);
-                        if rescale != 1.0 && key > 0 {
-                            self.rescale(v, first + i, rescale, work);
-                        }
+                self.score(v, &tools, (key, keys), count, work);
+                for (i, running) in running.iter_mut().enumerate().take(count) {
+                    let rescale = weigh(v, &self.row(i, (key, keys), work), running);
+                    if rescale != 1.0 && key > 0 {
+                        self.rescale(v, i, rescale, work);
                     }
-                    self.mix(v, &tools, (key, keys), (first, some), work);
-                    first += some;
                 }
+                self.mix(v, &tools, (key, keys), count, work);
                 key += KEYS;
             }
             self.write(v, &running[..count], work);
@@ -182,14 +165,14 @@ impl<T: Number> QueryBlock<'_, T> {
         }
     }
 
-    /// Scores of some queries: Q · Kᵀ.
+    /// Scores of the block: Q · Kᵀ.
     #[inline(always)]
     unsafe fn score<V: Vectors>(
         &self,
         v: V,
         tools: &Tools,
         (key, keys): (usize, usize),
-        (first, count): (usize, usize),
+        count: usize,
         work: &Workspace<T>,
     ) {
         let HeadLayout { keys: panels, key_depth, .. } = self.layout;
@@ -198,7 +181,7 @@ impl<T: Number> QueryBlock<'_, T> {
             // SAFETY: panel `i` was packed, and its columns lie in the block.
             unsafe {
                 let block = Block::<T::Product> {
-                    a: work.queries.add(first * key_depth),
+                    a: work.queries,
                     a_stride: key_depth,
                     rows: count.next_multiple_of(self.rows_at_once),
                     depth: key_depth,
@@ -214,19 +197,14 @@ impl<T: Number> QueryBlock<'_, T> {
     }
 
     #[inline(always)]
-    unsafe fn row(
-        &self,
-        (first, i): (usize, usize),
-        (key, keys): (usize, usize),
-        work: &Workspace<T>,
-    ) -> Row<T> {
+    unsafe fn row(&self, i: usize, (key, keys): (usize, usize), work: &Workspace<T>) -> Row<T> {
         let (_, h, start) = self.at;
         let bias = self.scoring.bias.map_or(std::ptr::null(), |bias| {
-            bias.data[h * bias.h_stride + (start + first + i) * bias.q_stride + key..].as_ptr()
+            bias.data[h * bias.h_stride + (start + i) * bias.q_stride + key..].as_ptr()
         });
-        // SAFETY: row `i` is one of those at once.
+        // SAFETY: row `i` is one of the block.
         let scores = unsafe { work.scores.add(i * SCORES) };
-        let seen = self.seen(first + i).saturating_sub(key).min(keys);
+        let seen = self.seen(i).saturating_sub(key).min(keys);
         Row { scores, seen, keys, scale: self.scoring.scale, bias, weights: scores.cast() }
     }
 
@@ -252,7 +230,7 @@ impl<T: Number> QueryBlock<'_, T> {
         v: V,
         tools: &Tools,
         (key, keys): (usize, usize),
-        (first, count): (usize, usize),
+        count: usize,
         work: &Workspace<T>,
     ) {
         let HeadLayout { values, value_depth, .. } = self.layout;
@@ -268,7 +246,7 @@ impl<T: Number> QueryBlock<'_, T> {
                     depth: keys.div_ceil(depth),
                     b: self.packed.add(start + key / depth * values.vectors(i) * V::LANES),
                     vectors: values.vectors(i),
-                    c: work.sums.add(first * values.columns() + values.column(i)),
+                    c: work.sums.add(values.column(i)),
                     c_stride: values.columns(),
                     accumulate: key > 0,
                 };

@@ -13,6 +13,7 @@ pub const LINE: usize = 64;
 /// Bytes of a huge page on x86-64 and, with 4 KiB pages, on aarch64.
 const HUGE_PAGE: usize = 2 << 20;
 /// A multiple of the bytes of an ordinary page of every system.
+#[cfg(all(unix, not(miri)))]
 const SMALL_PAGE: usize = 64 << 10;
 
 /// Numbers for which every pattern of bits is a value; all zero bits are zero.
@@ -61,7 +62,7 @@ impl<T: Element> AlignedBuf<T> {
         let layout = Self::layout(len);
         let start = match layout.size() {
             0 => NonNull::without_provenance(layout.align().try_into().expect("not zero")),
-            #[cfg(unix)]
+            #[cfg(all(unix, not(miri)))] // Miri cannot map or unmap parts
             size if size >= HUGE_PAGE => map_zeroed(size).cast(),
             _ => {
                 // SAFETY: the size is not zero.
@@ -90,7 +91,7 @@ impl<T: Element> Drop for AlignedBuf<T> {
         let layout = Self::layout(self.len);
         match layout.size() {
             0 => {}
-            #[cfg(unix)]
+            #[cfg(all(unix, not(miri)))] // Miri cannot map or unmap parts
             size if size >= HUGE_PAGE => unmap(self.start.cast(), size),
             // SAFETY: it was allocated with this layout.
             _ => unsafe { alloc::dealloc(self.start.as_ptr().cast(), layout) },
@@ -128,7 +129,7 @@ impl<T: Element> fmt::Debug for AlignedBuf<T> {
 
 /// Zeroed pages of the system, aligned to a huge page, of which it is asked to make huge ones. What is beyond the last
 /// whole huge page stays on small ones, so that a weight takes no more than its numbers.
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 fn map_zeroed(size: usize) -> NonNull<u8> {
     let whole = size.next_multiple_of(SMALL_PAGE);
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -154,7 +155,7 @@ fn map_zeroed(size: usize) -> NonNull<u8> {
     NonNull::new(start).expect("a mapping is not at zero")
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 fn unmap(start: NonNull<u8>, size: usize) {
     // SAFETY: the part that `map_zeroed` kept, which nobody uses any more.
     unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(SMALL_PAGE)) };

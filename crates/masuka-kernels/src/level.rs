@@ -107,6 +107,7 @@ impl Avx512 {
     }
 
     /// The tiles beside the vectors, where they are to be used.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn amx(self) -> Option<Amx> {
         self.amx
     }
@@ -131,6 +132,7 @@ impl Amx {
     }
 
     /// Every such processor has AVX-512 as well; what is done with this proof uses tiles where it can.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn avx512(self) -> Avx512 {
         Avx512 { amx: Some(self) }
     }

@@ -41,6 +41,11 @@ impl Random {
     }
 }
 
+/// Whether a case of so many products is left out, which is only under Miri: it takes a second for some ten thousand.
+pub fn is_too_long(products: usize) -> bool {
+    cfg!(miri) && products > 30_000
+}
+
 /// Fails where `found` is further from `expected` than `bound`, which is called with the expected value.
 #[track_caller]
 pub fn assert_close(found: &[f32], expected: &[f32], bound: impl Fn(f32) -> f32, case: &str) {

@@ -95,7 +95,7 @@ impl<T: Number> Work for PackPart<'_, T> {
         let count = (vectors * V::LANES).min(shape.l_k - key);
         let rows = |view: &super::View<'_, T>| {
             let strides = view.strides;
-            let start = &view.data[b * strides.b + h * strides.h + key * strides.l];
+            let start = view.data[b * strides.b + h * strides.h + key * strides.l..].as_ptr();
             Rows { start, stride: strides.l, count, len: shape.d }
         };
         let depth = T::Product::DEPTH;

@@ -5,7 +5,7 @@ use half::bf16;
 use super::backward::{LowRank, grad_input};
 use super::reference::{Matrix, activate};
 use super::*;
-use crate::testing::{Random, assert_close};
+use crate::testing::{Random, assert_close, is_too_long};
 use crate::threads;
 
 /// bf16 keeps 8 bits: half a unit in the last place.
@@ -46,6 +46,9 @@ fn check_linear<T: Number, Y: Number>(rounding: f32) {
     let mut rng = Random::new(1);
     for simd in Simd::supported() {
         for (rows, depth, columns) in SHAPES {
+            if is_too_long(rows * depth * columns) {
+                continue;
+            }
             let (x, stride, x_ref) = random::<T>(&mut rng, rows, depth);
             let (_, _, w) = random::<T>(&mut rng, columns, depth);
             let bias = rng.vec_f32(columns);
@@ -89,6 +92,7 @@ fn products_in_bf16_agree_with_plain_loops() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long")]
 fn a_weight_comes_out_as_it_was_packed() {
     let mut rng = Random::new(2);
     for (_, depth, columns) in SHAPES {
@@ -166,6 +170,9 @@ fn the_gradient_of_the_input_reads_the_same_packing() {
         let mut rng = Random::new(4);
         for simd in Simd::supported() {
             for (rows, depth, columns) in SHAPES {
+                if is_too_long(rows * depth * columns) {
+                    continue;
+                }
                 let (dy, stride, dy_ref) = random::<T>(&mut rng, rows, columns);
                 let (_, _, w) = random::<T>(&mut rng, columns, depth);
                 let (hidden, hidden_stride, hidden_ref) = random::<f32>(&mut rng, rows, 3);
@@ -190,6 +197,7 @@ fn the_gradient_of_the_input_reads_the_same_packing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long")]
 fn a_row_has_the_same_bits_for_any_number_of_threads_and_in_any_company() {
     let mut rng = Random::new(6);
     let (rows, depth, columns) = (403, 1100, 200);

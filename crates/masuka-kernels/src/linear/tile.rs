@@ -106,7 +106,8 @@ unsafe fn columns<V: Vectors, T: Number, const R: usize, const N: usize>(
         for i in 0..R {
             rows[i] = strip.x.add((row + i) * strip.stride);
         }
-        let mut panel = strip.panel.add(column);
+        // Past the last word it may point further than the panel's end.
+        let mut panel = strip.panel.wrapping_add(column);
         for word in 0..strip.words {
             let mut b = [T::Product::load(v, panel); N];
             for j in 1..N {
@@ -119,7 +120,7 @@ unsafe fn columns<V: Vectors, T: Number, const R: usize, const N: usize>(
                     acc[i][j] = T::Product::dot(v, acc[i][j], x, b[j]);
                 }
             }
-            panel = panel.add(PANEL);
+            panel = panel.wrapping_add(PANEL);
         }
         for i in 0..R {
             for j in 0..N {

@@ -132,7 +132,8 @@ unsafe fn tile<B: Bytes, const R: usize, const N: usize>(
         for i in 0..R {
             rows[i] = strip.x.add((row + i) * strip.stride);
         }
-        let mut panel = strip.panel.add(column);
+        // Past the last word it may point further than the panel's end.
+        let mut panel = strip.panel.wrapping_add(column);
         for word in 0..strip.words {
             let mut w = [b.load(panel); N];
             for j in 1..N {
@@ -144,7 +145,7 @@ unsafe fn tile<B: Bytes, const R: usize, const N: usize>(
                     acc[i][j] = b.dot(acc[i][j], x, w[j]);
                 }
             }
-            panel = panel.add(PANEL);
+            panel = panel.wrapping_add(PANEL);
         }
         for i in 0..R {
             for j in 0..N {

@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::reference::{at, product};
 use super::*;
-use crate::testing::{Random, assert_close};
+use crate::testing::{Random, assert_close, is_too_long};
 
 /// (rows, wide, rank): single rows and columns, tails of panels and vectors, more than one block along the sum.
 const SHAPES: [(usize, usize, usize); 7] =
@@ -22,6 +22,9 @@ fn check<T: Number>(rounding: f32) {
     let mut random = Random::new(1);
     for simd in Simd::supported() {
         for (rows, wide, rank) in SHAPES {
+            if is_too_long(rows * wide * rank) {
+                continue;
+            }
             let case = format!("{simd:?} {rows} {wide} {rank}");
             let (x, x_stride) = numbers::<T>(&mut random, rows, wide);
             let (a, a_stride) = numbers::<f32>(&mut random, rank, wide);
@@ -74,6 +77,7 @@ fn every_level_agrees_with_the_definitions() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long")]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let mut random = Random::new(2);
     let (rows, wide, rank) = (150, 700, 16);

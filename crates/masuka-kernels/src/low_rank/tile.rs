@@ -142,11 +142,11 @@ impl<A: Number, B: Number, Y: Number> Panel<'_, A, B, Y> {
             // SAFETY: rows `first` to `first + count` of the right side hold `left` numbers from the column on; the
             // sums have room for LANES rows of COLUMNS numbers, a multiple of LANES.
             unsafe {
-                let right = self.product.right.row(first)[self.columns.start + column..].as_ptr();
+                let right = &self.product.right;
                 let strip = Strip {
                     turned: turned.as_ptr(),
-                    right,
-                    stride: self.product.right.stride(),
+                    right: right.as_ptr().add(first * right.stride() + self.columns.start + column),
+                    stride: right.stride(),
                     count,
                     left,
                     sums: sums.as_mut_ptr().add(column),
@@ -249,7 +249,7 @@ impl Work for Transpose<'_> {
             for column in (0..whole.1).step_by(V::LANES) {
                 // SAFETY: LANES rows and columns from here on are in both, and `to` overlaps nothing.
                 unsafe {
-                    let from = self.x.row(row)[column..].as_ptr().cast();
+                    let from = self.x.as_ptr().add(row * self.x.stride() + column).cast();
                     let to = self.to.at(column * self.stride + row).cast();
                     v.transpose(from, self.x.stride(), to, self.stride);
                 }

@@ -54,7 +54,7 @@ impl<T: Number> Head<'_, T> {
     #[inline(always)]
     fn rows(&self, view: &View<'_, T>, start: usize, count: usize) -> Rows<T> {
         let ((b, h), Strides { b: by_b, h: by_h, l }) = (self.at, view.strides);
-        let first = &view.data[b * by_b + h * by_h + start * l];
+        let first = view.data[b * by_b + h * by_h + start * l..].as_ptr();
         Rows { start: first, stride: l, count, len: self.shape.d }
     }
 

@@ -74,6 +74,11 @@ doc:
 check-cuda:
     scripts/check-cuda
 
+# The kernels compile for aarch64, without a warning
+check-aarch64:
+    rustup target add aarch64-unknown-linux-gnu
+    RUSTFLAGS="-D warnings" cargo check --locked --package masuka-kernels --target aarch64-unknown-linux-gnu
+
 # * Compare speed with diffusers on the same weights, in one session; writes docs/benchmarks.md
 bench *arguments:
     bench/run {{ arguments }}

@@ -1,6 +1,7 @@
 """One velocity of a transformer as wide as FLUX.1-dev, two double- and four single-stream blocks, for 512×512 pixels and 512 text tokens.
 
 Its random weights (2.5 GB in bf16) are written to bench/work/flux_step. int8 is ours alone; diffusers computes bf16 beside it.
+`bf16_compiled` is passed through `torch.compile`, which needs a C++ compiler.
 """
 
 from pathlib import Path
@@ -33,8 +34,11 @@ def write():
 def open_row(variant):
     if not (FOLDER / "inputs.st").exists():
         write()
-    dtype = DTYPES[variant]
+    precision, _, compiled = variant.partition("_")
+    dtype = DTYPES[precision]
     transformer = FluxTransformer2DModel.from_pretrained(FOLDER, dtype=dtype).eval()
+    if compiled:
+        transformer = torch.compile(transformer)
     inputs = load_file(FOLDER / "inputs.st")
     ids = torch.zeros(SIDE, SIDE, 3)
     ids[..., 1] += torch.arange(SIDE)[:, None]

@@ -1,8 +1,8 @@
 //! Our side of `just bench` for training: computes one row, once for every line on stdin. `bench/compare.py` runs it
 //! beside the reference, turn by turn. The twin of every row lies in `bench/rows/`.
 //!
-//! `bench_training ROW VARIANT OUTPUT` answers as the bench of masuka-diffusion does: `ready SECONDS`, then for each line
-//! the seconds that the repetition took. OUTPUT holds the first repetition's gradients in little-endian f32.
+//! `bench_training ROW VARIANT OUTPUT` answers as the bench of masuka-diffusion does: `ready SECONDS LEVEL`, then for each
+//! line the seconds that the repetition took. OUTPUT holds the first repetition's gradients in little-endian f32.
 
 mod train_step; // one step of an adapter of all linear layers
 
@@ -10,15 +10,20 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::time::Instant;
 
+use masuka_kernels::{Simd, set_level_limit};
+
 fn main() -> Result<(), Box<dyn Error>> {
     masuka_kernels::memory::keep_freed_pages();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [row, variant, output] = arguments.as_slice() else {
         return Err("usage: bench_training ROW VARIANT OUTPUT".into());
     };
+    if let Ok(level) = std::env::var("MASUKA_CPU_LEVEL") {
+        set_level_limit(level.parse()?);
+    }
     let start = Instant::now();
     let mut run = train_step::open(row, variant)?;
-    answer(&format!("ready {}", start.elapsed().as_secs_f64()))?;
+    answer(&format!("ready {} {}", start.elapsed().as_secs_f64(), Simd::active().level()))?;
     for (repetition, line) in io::stdin().lines().enumerate() {
         line?;
         let start = Instant::now();

@@ -12,14 +12,11 @@ use masuka_diffusion::weights::{Checkpoint, TensorSource, Weights};
 
 use super::{Run, repository};
 
-/// Image tokens a side.
-const SIDE: usize = 32;
-
 /// Tokens a side and of text in a first velocity that only shows that every weight is ready.
 const FIRST: (usize, usize) = (2, 8);
 
-/// A velocity of the transformer in `variant`, a precision.
-pub fn open(variant: &str) -> Result<Run, Box<dyn Error>> {
+/// A velocity of the transformer in `variant`, a precision, for a picture of `side` × `side` tokens.
+pub fn open(side: usize, variant: &str) -> Result<Run, Box<dyn Error>> {
     let precision = precision(variant)?;
     let mut loaded = None;
     Ok(Box::new(move |_| {
@@ -29,7 +26,7 @@ pub fn open(variant: &str) -> Result<Run, Box<dyn Error>> {
         };
         let input = |name: &str| inputs.load(name, DType::F32, &Device::Cpu);
         let conditioning = Conditioning { txt: input("txt")?, pooled: input("pooled")? };
-        let velocity = velocity(&transformer, &input("latents")?, &conditioning, SIDE)?;
+        let velocity = velocity(&transformer, &latents(&inputs, side)?, &conditioning, side)?;
         loaded = Some((transformer, inputs));
         Ok(velocity)
     }))
@@ -43,9 +40,8 @@ pub fn open_load(variant: &str) -> Result<Run, Box<dyn Error>> {
         let (transformer, inputs) = (load(precision)?, inputs()?);
         let input = |name: &str| inputs.load(name, DType::F32, &Device::Cpu);
         let txt = input("txt")?.narrow(1, 0, text)?.contiguous()?;
-        let latents = input("latents")?.narrow(1, 0, side * side)?.contiguous()?;
         let conditioning = Conditioning { txt, pooled: input("pooled")? };
-        velocity(&transformer, &latents, &conditioning, side)
+        velocity(&transformer, &latents(&inputs, side)?, &conditioning, side)
     }))
 }
 
@@ -70,6 +66,13 @@ fn load((dtype, is_int8): (DType, bool)) -> Result<FluxTransformer, Box<dyn Erro
 fn inputs() -> Result<Checkpoint, Box<dyn Error>> {
     let inputs = repository("bench/work/flux_step/inputs.st");
     Ok(Checkpoint::from_files(&inputs, std::slice::from_ref(&inputs))?)
+}
+
+/// As many of the 32 × 32 tokens of noise as `side` × `side` need, or all of them several times. (1, side², 64)
+fn latents(inputs: &Checkpoint, side: usize) -> Result<Tensor, Box<dyn Error>> {
+    let latents = inputs.load("latents", DType::F32, &Device::Cpu)?;
+    let times = (side * side).div_ceil(latents.dim(1)?);
+    Ok(latents.repeat((1, times, 1))?.narrow(1, 0, side * side)?.contiguous()?)
 }
 
 fn velocity(

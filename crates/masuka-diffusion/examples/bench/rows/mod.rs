@@ -14,7 +14,9 @@ pub type Run = Box<dyn FnMut(usize) -> Result<Vec<f32>, Box<dyn Error>>>;
 /// Loads `row` in `variant`.
 pub fn open(row: &str, variant: &str) -> Result<Run, Box<dyn Error>> {
     match row {
-        "flux_step_512" => flux_step::open(variant),
+        "flux_step_256" => flux_step::open(16, variant),
+        "flux_step_512" => flux_step::open(32, variant),
+        "flux_step_1024" => flux_step::open(64, variant),
         "flux_load" => flux_step::open_load(variant),
         "t5_encode" => t5_encode::open(variant),
         "starter_picture" => starter_picture::open(variant),

@@ -11,8 +11,10 @@
 //! AMX"; what was measured is said where it is used.
 
 mod rows; // rows of A copied into steps
+mod window; // products of a convolution
 
 pub(crate) use rows::PackRows;
+pub(crate) use window::{WINDOW_ROWS, WINDOW_SUMS, Window};
 
 use std::arch::asm;
 use std::marker::PhantomData;

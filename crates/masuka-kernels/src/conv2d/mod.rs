@@ -8,6 +8,8 @@ mod weights; // packed once, when a model is loaded
 mod output; // bias, residual and rounding of finished sums
 mod direct; // any stride and kernel; twofold nearest upsampling as four small kernels
 mod winograd; // 3×3 kernels with 2.25 times fewer products
+#[cfg(target_arch = "x86_64")]
+mod windows; // 3×3 kernels and upsampling by the definition, in the tiles of AMX
 
 use crate::aligned::AlignedBuf;
 use crate::level::Simd;
@@ -71,6 +73,23 @@ enum Method {
     Winograd,
     /// Of a picture whose pixels are first doubled along both axes.
     Upsampling,
+    /// In tiles, for kernels of 3×3 that keep the size of the picture.
+    #[cfg(target_arch = "x86_64")]
+    Windows,
+    /// In tiles, of a picture whose pixels are first doubled along both axes.
+    #[cfg(target_arch = "x86_64")]
+    UpsamplingWindows,
+}
+
+impl Method {
+    fn doubles(self) -> bool {
+        match self {
+            Self::Upsampling => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::UpsamplingWindows => true,
+            _ => false,
+        }
+    }
 }
 
 /// Channels from which the transforms of Winograd's method cost less than they save.
@@ -82,7 +101,8 @@ impl<T: Number> PackedConv2d<T> {
     /// # Panics
     /// When the lengths disagree with the geometry.
     pub fn new(weight: &[T], bias: &[f32], geometry: Geometry) -> Self {
-        Self::on(Simd::active(), weight, bias, geometry, Self::best_method(geometry))
+        let simd = Simd::active();
+        Self::on(simd, weight, bias, geometry, Self::best_method(simd, geometry))
     }
 
     /// Packs a 3×3 convolution that keeps the size of the twice as large picture that nearest neighbours make of its
@@ -92,10 +112,20 @@ impl<T: Number> PackedConv2d<T> {
     /// When the lengths disagree with the geometry, or it is another one.
     pub fn upsampling(weight: &[T], bias: &[f32], geometry: Geometry) -> Self {
         assert!(geometry.keeps_size(3), "{geometry:?} does not keep the size of the picture");
-        Self::on(Simd::active(), weight, bias, geometry, Method::Upsampling)
+        let simd = Simd::active();
+        #[cfg(target_arch = "x86_64")]
+        if windows::are_for::<T>(simd) {
+            return Self::on(simd, weight, bias, geometry, Method::UpsamplingWindows);
+        }
+        Self::on(simd, weight, bias, geometry, Method::Upsampling)
     }
 
-    fn best_method(geometry: Geometry) -> Method {
+    fn best_method(simd: Simd, geometry: Geometry) -> Method {
+        let _ = simd;
+        #[cfg(target_arch = "x86_64")]
+        if windows::are_for::<T>(simd) && geometry.keeps_size(3) {
+            return Method::Windows;
+        }
         let is_wide = geometry.c_in.min(geometry.c_out) >= WINOGRAD_CHANNELS;
         let is_even = geometry.c_in.is_multiple_of(T::Product::DEPTH);
         if geometry.keeps_size(3) && is_wide && is_even { Method::Winograd } else { Method::Direct }
@@ -112,6 +142,10 @@ impl<T: Number> PackedConv2d<T> {
             Method::Direct => weights::pack_direct::<T>(simd, weight, geometry),
             Method::Winograd => weights::pack_winograd::<T>(simd, weight, geometry),
             Method::Upsampling => weights::pack_upsampling::<T>(simd, weight, geometry),
+            #[cfg(target_arch = "x86_64")]
+            Method::Windows => weights::pack_windows::<T>(weight, geometry),
+            #[cfg(target_arch = "x86_64")]
+            Method::UpsamplingWindows => weights::pack_upsampling_windows::<T>(weight, geometry),
         };
         let panels = weights::panels(simd, c_out);
         Self { simd, geometry, method, panels, weights, bias }
@@ -124,7 +158,7 @@ impl<T: Number> PackedConv2d<T> {
 
     /// Height and width of the output for an input of `height` × `width`.
     pub fn output_size(&self, height: usize, width: usize) -> (usize, usize) {
-        let doubled = if self.method == Method::Upsampling { 2 } else { 1 };
+        let doubled = if self.method.doubles() { 2 } else { 1 };
         let size = |input| self.geometry.output_size(doubled * input);
         (size(height), size(width))
     }
@@ -152,6 +186,10 @@ impl<T: Number> PackedConv2d<T> {
             Method::Winograd => winograd::forward(self, picture, &output),
             Method::Direct => direct::forward(self, picture, (out_height, out_width), &output),
             Method::Upsampling => direct::forward_upsampling(self, picture, &output),
+            #[cfg(target_arch = "x86_64")]
+            Method::Windows | Method::UpsamplingWindows => {
+                windows::forward(self, picture, &output);
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 //! over input channels.
 
 use super::{Geometry, Unit};
-use crate::aligned::AlignedBuf;
+use crate::aligned::{AlignedBuf, Element};
+#[cfg(target_arch = "x86_64")]
+use crate::amx::TILE;
 use crate::level::Simd;
 use crate::panels::{Panels, Rows, pack_rows_as_columns};
 use crate::threads::{self, SharedPtr};
@@ -35,39 +37,99 @@ pub(super) fn pack_direct<T: Number>(
     weight: &[T],
     geometry: Geometry,
 ) -> AlignedBuf<Unit<T>> {
+    pack(simd, geometry, geometry.kernel * geometry.kernel, &taps(weight, geometry))
+}
+
+/// Row `tap` of output channel `c_out`, in `fill(c_out, tap, row)`.
+fn taps<T: Number>(weight: &[T], geometry: Geometry) -> impl Fn(usize, usize, &mut [T]) + Sync {
     let taps = geometry.kernel * geometry.kernel;
-    let rows = |c_out: usize, tap: usize, row: &mut [T]| {
+    move |c_out, tap, row| {
         for (c, to) in row.iter_mut().enumerate() {
             *to = weight[(c_out * geometry.c_in + c) * taps + tap];
         }
-    };
-    pack(simd, geometry, taps, &rows)
+    }
 }
 
-/// The taps of the four kernels of 2×2 that see pixels of the small picture, one kernel after another: for outputs of
-/// even and odd rows and, within those, even and odd columns.
+/// The four kernels of 2×2 that see pixels of the small picture: for outputs of even and odd rows and, within those, even
+/// and odd columns.
+const PARITIES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
+
+/// The taps of the four kernels, one kernel after another.
 pub(super) fn pack_upsampling<T: Number>(
     simd: Simd,
     weight: &[T],
     geometry: Geometry,
 ) -> AlignedBuf<Unit<T>> {
+    one_after_another(PARITIES.map(|odd| pack(simd, geometry, 4, &taps_of(weight, geometry, odd))))
+}
+
+/// As [`taps`], of the kernel of outputs in even or odd rows and columns.
+fn taps_of<T: Number>(
+    weight: &[T],
+    geometry: Geometry,
+    (odd_y, odd_x): (usize, usize),
+) -> impl Fn(usize, usize, &mut [T]) + Sync {
     let c_in = geometry.c_in;
-    let packed_kernels = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(odd_y, odd_x)| {
-        let rows = move |c_out: usize, tap: usize, row: &mut [T]| {
-            for (c, to) in row.iter_mut().enumerate() {
-                let kernel = &weight[(c_out * c_in + c) * 9..][..9];
-                let taps = doubled_taps(odd_y, tap / 2).flat_map(|y| {
-                    doubled_taps(odd_x, tap % 2).map(move |x| kernel[3 * y + x].to_f32())
-                });
-                *to = T::from_f32(taps.sum());
-            }
-        };
-        pack(simd, geometry, 4, &rows)
-    });
-    let mut packed = AlignedBuf::zeroed(4 * packed_kernels[0].len());
-    for (to, kernel) in packed.chunks_exact_mut(packed_kernels[0].len()).zip(&packed_kernels) {
-        to.copy_from_slice(kernel);
+    move |c_out, tap, row| {
+        for (c, to) in row.iter_mut().enumerate() {
+            let kernel = &weight[(c_out * c_in + c) * 9..][..9];
+            let taps = doubled_taps(odd_y, tap / 2).flat_map(|y| {
+                doubled_taps(odd_x, tap % 2).map(move |x| kernel[3 * y + x].to_f32())
+            });
+            *to = T::from_f32(taps.sum());
+        }
     }
+}
+
+fn one_after_another<T: Element>(parts: [AlignedBuf<T>; 4]) -> AlignedBuf<T> {
+    let len = parts[0].len();
+    let mut all = AlignedBuf::zeroed(4 * len);
+    for (to, part) in all.chunks_exact_mut(len).zip(&parts) {
+        to.copy_from_slice(part);
+    }
+    all
+}
+
+/// A kernel of 3×3, for [`windows`](super::windows).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn pack_windows<T: Number>(weight: &[T], geometry: Geometry) -> AlignedBuf<Unit<T>> {
+    in_windows(geometry, 3, &taps(weight, geometry))
+}
+
+/// The four kernels of [`pack_upsampling`] for [`windows`](super::windows).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn pack_upsampling_windows<T: Number>(
+    weight: &[T],
+    geometry: Geometry,
+) -> AlignedBuf<Unit<T>> {
+    one_after_another(PARITIES.map(|odd| in_windows(geometry, 2, &taps_of(weight, geometry, odd))))
+}
+
+/// Tiles of sixteen output channels; within those slice by slice of the input's, column by column of the kernel, tap by
+/// tap from its top.
+#[cfg(target_arch = "x86_64")]
+fn in_windows<T: Number>(
+    geometry: Geometry,
+    kernel: usize,
+    fill: &(impl Fn(usize, usize, &mut [T]) + Sync),
+) -> AlignedBuf<Unit<T>> {
+    let Geometry { c_in, c_out, .. } = geometry;
+    let (slices, taps) = (super::windows::slices::<T>(c_in), kernel * kernel);
+    let block = slices * taps * TILE * TILE;
+    let mut packed = AlignedBuf::<Unit<T>>::zeroed(c_out.div_ceil(TILE) * block);
+    threads::parallel_chunks(&mut packed, block, |block, to| {
+        let mut row = vec![T::default(); c_in];
+        for column in 0..TILE.min(c_out - block * TILE) {
+            for tap in 0..taps {
+                fill(block * TILE + column, tap, &mut row);
+                let (y, x) = (tap / kernel, tap % kernel);
+                for (k, numbers) in row.chunks(T::Product::DEPTH).enumerate() {
+                    let tile = k / TILE * taps + x * kernel + y;
+                    to[(tile * TILE + k % TILE) * TILE + column] = T::Product::unit(numbers);
+                }
+            }
+        }
+    });
     packed
 }
 

@@ -45,6 +45,12 @@ test-flux-shaped:
     test -e fixtures/flux_shaped/out/expected.safetensors || .venv/bin/python fixtures/flux_shaped/make.py
     cargo test --locked --package masuka-diffusion --test flux_shaped -- --include-ignored --nocapture
 
+# Gradients on a model as wide as FLUX.1-dev, which PyTorch + PEFT makes in a minute (2.2 GB) and is held against
+test-training-slice:
+    scripts/install/python .venv fixtures/requirements.txt
+    test -e target/training_slice/gradients.safetensors || .venv/bin/python fixtures/training/make.py --slice target/training_slice
+    cargo test --locked --package masuka-training --test gradients -- --ignored a_slice --nocapture
+
 # The storage's tests on an S3 server of their own (SeaweedFS)
 test-s3:
     scripts/with-s3 cargo test --locked --package masuka-storage

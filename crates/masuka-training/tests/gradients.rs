@@ -65,7 +65,7 @@ fn adapters_of_all_linear_layers_get_the_gradients_of_pytorch() {
 }
 
 #[test]
-#[ignore = "takes 5 GB; first `fixtures/training/make.py --slice target/training_slice`"]
+#[ignore = "takes 5 GB; `just test-training-slice` makes its model and runs it"]
 fn a_slice_of_flux_1_gets_the_gradients_of_pytorch() {
     let folder = repo("target/training_slice");
     let size = AdapterSize { rank: 16, alpha: 16.0 };

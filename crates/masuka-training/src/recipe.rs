@@ -1,6 +1,7 @@
 //! Everything that decides what an adapter becomes. Two runs with equal recipes, pictures and models give equal bits.
 
 use masuka_diffusion::noise::Seed;
+use masuka_diffusion::pipelines::Precision;
 use masuka_diffusion::transformers::flux::FluxConfig;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct Recipe {
     pub guidance: f64,
     /// Pictures of the base model that are mixed in, so that it stays as it is without the trigger word.
     pub prior_pictures: usize,
+    /// Of the base model's weights and of what passes through it; the adapter and its gradients are f32 in each.
+    #[serde(default = "widest")]
+    pub dtype: Precision,
     /// Where all randomness starts.
     pub seed: u64,
 }
@@ -53,6 +57,11 @@ pub struct Recipe {
 /// The guidance of trainings that began before recipes named one.
 fn unguided() -> f64 {
     1.0
+}
+
+/// The precision of trainings that began before recipes named one.
+fn widest() -> Precision {
+    Precision::F32
 }
 
 impl Recipe {
@@ -81,6 +90,8 @@ impl Recipe {
             // distillation; a short training of a small model gets further at the guidance that it is used with.
             guidance: if small { 3.5 } else { 1.0 },
             prior_pictures: 0,
+            // A large model fits into memory in half of its precision only; a small one need not lose any.
+            dtype: if small { Precision::F32 } else { Precision::Bf16 },
             seed: 0,
         }
     }
@@ -119,6 +130,10 @@ impl Recipe {
         }
         positive("eps", self.optimizer.eps)?;
         within("prior_pictures", self.prior_pictures, 0, 10_000)?;
+        if self.dtype == Precision::Int8 {
+            let rule = "has no gradients; train in bf16 or f32";
+            return Err(Error::invalid("dtype", self.dtype, rule));
+        }
         Seed::new(self.seed)?;
         Ok(())
     }
@@ -180,11 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_training_that_began_before_recipes_named_guidance_goes_on_as_it_was() {
+    fn a_training_that_began_before_recipes_named_all_goes_on_as_it_was() {
         let mut older = serde_json::to_value(recipe()).expect("JSON");
-        older.as_object_mut().expect("an object").remove("guidance").expect("named today");
+        for name in ["guidance", "dtype"] {
+            older.as_object_mut().expect("an object").remove(name).expect("named today");
+        }
         let read: Recipe = serde_json::from_value(older).expect("still a recipe");
-        assert_eq!(read, Recipe { guidance: 1.0, ..recipe() });
+        assert_eq!(read, Recipe { guidance: 1.0, dtype: Precision::F32, ..recipe() });
     }
 
     #[test]
@@ -196,6 +213,7 @@ mod tests {
         check(|r| r.schedule.learning_rate = -1.0, "learning_rate -1 is not a number above 0");
         check(|r| r.resolution = 130, "resolution 130 is not a multiple of 16");
         check(|r| r.caption_dropout = 1.0, "caption_dropout 1 is not at least 0 and below 1");
+        check(|r| r.dtype = Precision::Int8, "dtype int8 has no gradients; train in bf16 or f32");
         check(|r| r.seed = 1 << 53, "seed 9007199254740992 is not within 0 and 9007199254740991");
         let word = Some("a, b".to_owned());
         check(|r| r.trigger = word, "trigger `a, b` is empty or holds a comma or a line break");

@@ -89,20 +89,32 @@ impl TrainingObserver for StopAfter {
     }
 }
 
+fn pipeline_for(training: &Training) -> FluxPipeline {
+    pipeline().in_precision(training.recipe.dtype).expect("the starter opens")
+}
+
 fn run(training: &Training, from: Option<Checkpoint>) -> Result<Outcome> {
-    training.run(&mut pipeline(), from, &Unobserved)
+    training.run(&mut pipeline_for(training), from, &Unobserved)
 }
 
 #[test]
 fn half_and_half_equals_the_whole_to_the_bit() {
+    for dtype in [Precision::F32, Precision::Bf16] {
+        half_and_half(dtype);
+    }
+}
+
+fn half_and_half(dtype: Precision) {
     let folder = tempfile::tempdir().expect("a folder");
-    let whole = training(folder.path(), "whole", 12);
+    let mut whole = training(folder.path(), "whole", 12);
+    whole.recipe.dtype = dtype;
     run(&whole, None).expect("it trains");
 
-    let halves = training(folder.path(), "halves", 12);
+    let mut halves = training(folder.path(), "halves", 12);
+    halves.recipe.dtype = dtype;
     let (steps, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stop = StopAfter { after: 6, steps, asked };
-    let outcome = halves.run(&mut pipeline(), None, &stop).expect("it stops");
+    let outcome = halves.run(&mut pipeline_for(&halves), None, &stop).expect("it stops");
     assert!(matches!(outcome, Outcome::Stopped { step: 6, checkpoint: Some(_) }), "{outcome:?}");
     assert!(!halves.output.exists());
     let checkpoint = Checkpoint::latest(&halves.checkpoints()).expect("it is read");

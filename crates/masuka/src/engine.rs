@@ -128,7 +128,7 @@ pub fn memory_by_mode(
     Ok(modes.map(|mode| (mode, estimate.peak(mode))).into())
 }
 
-/// Opens a model to be trained on: nothing is loaded yet, everything will be in f32.
+/// Opens a model to be trained on, whose weights are not read yet.
 pub fn open_for_training(files: &ModelFiles, device: DeviceKind) -> anyhow::Result<FluxPipeline> {
     let options = LoadOptions {
         device: device.open()?,

@@ -4,11 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// The dtype of weights and activations. Sums, norms, softmax, time and latents are f32 in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// The reference: 4 bytes a weight.
     F32,

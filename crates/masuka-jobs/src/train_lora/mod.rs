@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
-use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
+use masuka_diffusion::pipelines::{LoadOptions, Offload};
 use masuka_storage::blobs::BlobKey;
 use masuka_storage::entities::lora_model;
 use masuka_storage::trainings::{Training as Session, TrainingSpec};
@@ -119,7 +119,7 @@ impl TrainLora {
         };
         let options = LoadOptions {
             device: self.device.open()?,
-            precision: Precision::F32,
+            precision: self.recipe.dtype,
             offload: Offload::None,
             available_bytes: None, // the training makes its own estimate
         };

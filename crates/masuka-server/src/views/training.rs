@@ -60,7 +60,7 @@ pub(crate) struct TrainingBody {
     pub sample_every: Option<i64>,
     /// What the samples show [default: the first four captions]
     pub sample_prompts: Option<Vec<String>>,
-    /// beta1, beta2, eps, weight_decay, max_grad_norm, ema_decay, guidance, prior_pictures.
+    /// beta1, beta2, eps, weight_decay, max_grad_norm, ema_decay, guidance, prior_pictures, dtype.
     #[schema(value_type = Option<Object>)]
     pub config: Option<Map<String, Json>>,
     /// −10…10, higher first.

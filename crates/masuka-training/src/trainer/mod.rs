@@ -5,8 +5,8 @@ mod steps; // steps, checkpoints and samples
 
 use std::path::PathBuf;
 
-use masuka_diffusion::pipelines::PictureSize;
 use masuka_diffusion::pipelines::flux::FluxPipeline;
+use masuka_diffusion::pipelines::{PictureSize, Precision};
 
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Bucket, Buckets, CaptionedPicture, Dataset};
@@ -73,7 +73,8 @@ impl Training {
         self.run_folder.join("checkpoints")
     }
 
-    /// Runs the training, from `checkpoint` or from the start, on the model of `pipeline`, which has loaded nothing yet.
+    /// Runs the training, from `checkpoint` or from the start, on the model of `pipeline`, which is in the
+    /// recipe's precision and has loaded nothing yet.
     ///
     /// # Errors
     /// When anything cannot be read or written, memory is short, the recipe is not the checkpoint's, or the loss is no
@@ -103,17 +104,17 @@ impl Training {
         observer.dataset(&self.dataset, &estimate);
         let keep = estimate.choose(self.available_bytes)?;
         let mut pictures = self.dataset.pictures.clone();
+        let model = self.encoders();
         if self.recipe.prior_pictures > 0 {
             let folder = self.cache_folder.join("prior");
-            let (model, recipe) = (self.model_fingerprint.as_str(), &self.recipe);
-            let prior = Prior { folder: &folder, model, recipe };
+            let prior = Prior { folder: &folder, model: &model, recipe: &self.recipe };
             let drawn = prior.draw(&pictures, pipeline, observer)?;
             pictures.extend(drawn);
         }
-        let (model, device) = (self.model_fingerprint.as_str(), pipeline.device().clone());
+        let device = pipeline.device().clone();
         let mut encoder = Encoder {
             folder: &self.cache_folder,
-            model,
+            model: &model,
             pipeline: &mut *pipeline,
             device: &device,
             observer,
@@ -126,6 +127,14 @@ impl Training {
         let speed = Speed::default();
         let inputs = Inputs { pictures, empty_caption, schedule, device };
         Ok(Trainer { training: self, pipeline, observer, inputs, state, keep, speed })
+    }
+
+    /// Says which model encodes pictures and captions, and in which precision.
+    fn encoders(&self) -> String {
+        match self.recipe.dtype {
+            Precision::F32 => self.model_fingerprint.clone(),
+            dtype => format!("{} {dtype}", self.model_fingerprint),
+        }
     }
 
     fn buckets(&self, pipeline: &FluxPipeline) -> Buckets {

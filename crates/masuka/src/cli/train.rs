@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use masuka_diffusion::devices::DeviceKind;
+use masuka_diffusion::pipelines::Precision;
 use masuka_training::adapter::Targets;
 use masuka_training::optimizer::Decay;
 
@@ -54,6 +55,10 @@ pub struct TrainArgs {
     /// Which model.
     #[command(flatten)]
     pub model: ModelArgs,
+
+    /// Of the base model; the adapter is f32 in each [default: bf16 for a large model, f32 for a small one]
+    #[arg(long, value_parser = one_of::<Precision>(&["f32", "bf16"]), help_heading = "Computing")]
+    pub dtype: Option<Precision>,
 
     /// [default: MASUKA_DEVICE or the fastest that is there]
     #[arg(long, value_parser = one_of::<DeviceKind>(&["cpu", "cuda", "metal"]), help_heading = "Computing")]

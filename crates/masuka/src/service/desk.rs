@@ -166,7 +166,7 @@ impl EngineDesk for Desk {
             message: format!("base_model `{}` cannot be trained on: {error:#}", model.id),
         };
         let pipeline = self.open(model).map_err(unusable)?;
-        training_plan::plan(&pipeline, wishes)
+        training_plan::plan(pipeline, wishes)
     }
 
     fn machine(&self) -> serde_json::Value {

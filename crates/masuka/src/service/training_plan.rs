@@ -19,7 +19,7 @@ const NAMES: [(&str, &str); 5] = [
     ("targets", "target_modules"),
 ];
 /// What `config` may hold.
-const CONFIG: [&str; 8] = [
+const CONFIG: [&str; 9] = [
     "beta1",
     "beta2",
     "eps",
@@ -28,13 +28,15 @@ const CONFIG: [&str; 8] = [
     "ema_decay",
     "guidance",
     "prior_pictures",
+    "dtype",
 ];
 
 /// The training that `wishes` mean on the model of `pipeline`, whose weights are not read.
-pub fn plan(pipeline: &FluxPipeline, wishes: &TrainingWishes) -> Result<TrainingPlan, Refusal> {
-    let recipe = recipe(pipeline, wishes)?;
+pub fn plan(pipeline: FluxPipeline, wishes: &TrainingWishes) -> Result<TrainingPlan, Refusal> {
+    let recipe = recipe(&pipeline, wishes)?;
     recipe.validate(pipeline.layout().size_multiple()).map_err(refusal)?;
-    let estimate = estimate_memory(pipeline, &recipe).map_err(refusal)?;
+    let pipeline = pipeline.in_precision(recipe.dtype).map_err(|error| refusal(error.into()))?;
+    let estimate = estimate_memory(&pipeline, &recipe).map_err(refusal)?;
     let available = Memory::detect().map(|memory| memory.available_bytes);
     let keep = estimate.choose(available).map_err(refusal)?;
     let unwritable = |e: serde_json::Error| refused("config", e.to_string());
@@ -92,6 +94,12 @@ fn set_config(recipe: &mut Recipe, key: &str, value: &Json) -> Result<(), Refusa
         "max_grad_norm" => recipe.max_grad_norm = number?,
         "ema_decay" => recipe.ema_decay = number?,
         "guidance" => recipe.guidance = number?,
+        "dtype" => {
+            let name = value.as_str().unwrap_or_default();
+            recipe.dtype = name.parse().map_err(|_| {
+                refused("config", format!("config.dtype {value} is not one of f32, bf16"))
+            })?;
+        }
         "prior_pictures" => {
             let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
             recipe.prior_pictures = count.ok_or_else(|| {

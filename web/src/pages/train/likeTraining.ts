@@ -5,7 +5,7 @@ import type { Training } from '@/api/trainings'
 import type { Expert, TrainingForm } from './useTrainingForm'
 
 /** What the form has no field for goes along as it was. */
-const CONFIG = ['max_grad_norm', 'ema_decay', 'guidance', 'prior_pictures'] as const
+const CONFIG = ['max_grad_norm', 'ema_decay', 'guidance', 'prior_pictures', 'dtype'] as const
 
 type Recipe = Partial<{
   targets: string
@@ -19,7 +19,7 @@ type Recipe = Partial<{
   caption_dropout: number
   seed: number
 }> &
-  Partial<Record<(typeof CONFIG)[number], number>>
+  Partial<Record<(typeof CONFIG)[number], number | string>>
 
 /** As `parameters` of the server; a value that it does not tell is left to it. */
 type Parameters = Partial<{ recipe: Recipe; save_every: number; sample_every: number; sample_prompts: string[] }>

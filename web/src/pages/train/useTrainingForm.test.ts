@@ -45,6 +45,7 @@ it('a training is repeated as it was, what the form has no fields for included',
     ema_decay: 0,
     guidance: 3.5,
     prior_pictures: 0,
+    dtype: 'bf16',
     seed: 7,
   }
   const parameters = { recipe, save_every: 100, sample_every: 12, sample_prompts: ['bus, TOK style', 'cat, TOK style'] }
@@ -69,6 +70,6 @@ it('a training is repeated as it was, what the form has no fields for included',
     seed: 7,
     save_every: 100,
     sample_every: 12,
-    config: { ...recipe.optimizer, max_grad_norm: 1, ema_decay: 0, guidance: 3.5, prior_pictures: 0 },
+    config: { ...recipe.optimizer, max_grad_norm: 1, ema_decay: 0, guidance: 3.5, prior_pictures: 0, dtype: 'bf16' },
   })
 })

@@ -44,7 +44,7 @@ export type TrainingForm = {
   prompts: string
   expert: Expert
   /** What the form has no fields for. */
-  config: Record<string, number>
+  config: Record<string, number | string>
 }
 
 /** In the server's words; of what is left empty nothing is said. */

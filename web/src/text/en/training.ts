@@ -24,6 +24,7 @@ const RECIPE: Record<string, string> = {
   accumulation: 'Gradient accumulation',
   max_grad_norm: 'Gradient clipping',
   ema_decay: 'EMA decay',
+  dtype: 'Precision of the base',
   beta1: 'Adam β₁',
   beta2: 'Adam β₂',
   eps: 'Adam ε',

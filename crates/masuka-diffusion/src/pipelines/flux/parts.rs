@@ -8,7 +8,7 @@ use crate::conditioning::Conditioning;
 use crate::error::Result;
 use crate::latents::Latents;
 use crate::observer::StepObserver;
-use crate::pipelines::{LoadOptions, Timings};
+use crate::pipelines::{LoadOptions, Precision, Timings};
 use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::FluxTransformer;
 use crate::vaes::Tiling;
@@ -23,6 +23,14 @@ impl FluxPipeline {
     /// [`Offload::None`]: crate::pipelines::Offload::None
     pub fn open(files: FluxFiles, options: &LoadOptions) -> Result<Self> {
         load::open(files, options)
+    }
+
+    /// The same model in another precision, of which nothing is loaded.
+    ///
+    /// # Errors
+    /// When the precision is not for its device, or files have gone.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
+        load::open(self.files, &LoadOptions { precision, ..self.options })
     }
 
     /// What the denoiser is told of `prompt`.

@@ -42,6 +42,7 @@ pub fn run(args: &TrainArgs, environment: &Environment) -> anyhow::Result<()> {
     let run_folder = output.with_extension("training");
     let checkpoint = checkpoint(args, &run_folder)?;
     let recipe = recipe(args, &pipeline, checkpoint.as_ref())?;
+    pipeline = pipeline.in_precision(recipe.dtype)?;
     let is_cpu = device_kind == DeviceKind::Cpu;
     let dataset = Dataset::open(&args.dataset, recipe.trigger.as_deref())?;
     let training = Training {
@@ -128,6 +129,7 @@ fn recipe(
     };
     let mut recipe = with_flags(base.clone(), &args.recipe);
     recipe.trigger = args.trigger.clone().or(recipe.trigger);
+    recipe.dtype = args.dtype.unwrap_or(recipe.dtype);
     if checkpoint.is_some() && recipe != base {
         let message = "the flags are not those of the training to be resumed; leave them out, or \
                        begin anew with --restart";

@@ -132,6 +132,8 @@ pub struct TrainingWishes {
     pub caption_dropout: Option<f64>,
     /// Where all randomness starts.
     pub seed: Option<u64>,
+    /// Whether samples are drawn meanwhile.
+    pub draws_samples: bool,
     /// What is rarely wished.
     pub config: serde_json::Map<String, serde_json::Value>,
 }

@@ -126,6 +126,7 @@ fn wishes(body: &TrainingBody, trigger: Option<String>) -> ApiResult<TrainingWis
         target_modules: body.target_modules.clone(),
         caption_dropout: body.caption_dropout,
         seed: count("seed", body.seed)?,
+        draws_samples: body.sample_every != Some(0),
         config: body.config.clone().unwrap_or_default(),
     })
 }

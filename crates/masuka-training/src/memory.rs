@@ -3,18 +3,32 @@
 use masuka_diffusion::pipelines::flux::MemoryEstimate as PipelineEstimate;
 use masuka_diffusion::transformers::flux::FluxConfig;
 
+use crate::adapter::Targets;
 use crate::error::Result;
 use crate::gradients::Keep;
 use crate::recipe::Recipe;
 
 const F32: u64 = 4;
 /// The process itself, tokenizers and the allocator's reserves.
-const BASE_BYTES: u64 = 256 << 20;
-/// Four buffers of attention scores, and as many of their gradients.
-const SCORES: u64 = 8 * (16 << 20);
-/// Numbers that a block's graph holds for each token and channel: what its products, norms and activations need again
-/// (counted in `transformers/flux/blocks.rs`), and as many gradients of the largest of them.
-const GRAPH: u64 = 60;
+const BASE_BYTES: u64 = 48 << 20;
+
+/// Numbers for each token and channel.
+#[derive(Clone, Copy)]
+struct Numbers {
+    /// Of the model's dtype.
+    narrow: u64,
+    /// Of f32.
+    wide: u64,
+}
+
+/// What the gradients of a pass need (counted in `transformers/flux/trained/`).
+const DOUBLE: Numbers = Numbers { narrow: 16, wide: 4 };
+const SINGLE: Numbers = Numbers { narrow: 15, wide: 2 };
+/// What the way back through one block takes beside them at its widest.
+const BACK: Numbers = Numbers { narrow: 15, wide: 8 };
+/// Where the tensor library's graph takes the gradients: what products, norms and activations of a block need again, and
+/// as many gradients of the largest of them.
+const GRAPH: Numbers = Numbers { narrow: 0, wide: 60 };
 
 /// What each part of a training takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,21 +39,29 @@ pub struct MemoryEstimate {
     pub transformer: u64,
     /// The adapter with its gradients, the optimiser's moments and the moving average.
     pub adapter: u64,
-    /// The inputs of all blocks and one block's graph.
+    /// The inputs of all blocks and one block's pass.
     pub activations_of_inputs: u64,
-    /// The graphs of all blocks.
+    /// The passes of all blocks.
     pub activations_of_everything: u64,
+    /// Encoders and activations beside transformer and adapter when pictures are drawn meanwhile.
+    pub drawing: u64,
 }
 
 /// The sizes that the estimate depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Numbers of the adapter.
-    pub adapter_parameters: u64,
     /// Text tokens of a caption.
     pub text_tokens: usize,
     /// Tokens of the largest picture.
     pub image_tokens: usize,
+    /// Pictures whose gradients are taken at the same time.
+    pub pictures_at_once: usize,
+    /// Parts of a batch that have gradients of their own before these are added up.
+    pub pieces: usize,
+    /// Whether gradients are taken by our kernels, as on the processor.
+    pub by_kernels: bool,
+    /// Whether pictures are drawn meanwhile.
+    pub draws: bool,
 }
 
 impl MemoryEstimate {
@@ -50,16 +72,28 @@ impl MemoryEstimate {
         recipe: &Recipe,
         sizes: Sizes,
     ) -> Self {
-        let tokens = (recipe.batch * (sizes.text_tokens + sizes.image_tokens)) as u64;
-        let stream = tokens * config.hidden_size() as u64 * F32;
-        let blocks = (config.num_layers + config.num_single_layers) as u64;
-        let copies = if recipe.ema_decay > 0.0 { 5 } else { 4 };
+        let tokens = (sizes.pictures_at_once * (sizes.text_tokens + sizes.image_tokens)) as u64;
+        let channels = tokens * config.hidden_size() as u64;
+        let dtype = recipe.dtype.dtype().size_in_bytes() as u64;
+        let bytes = |numbers: Numbers| channels * (numbers.narrow * dtype + numbers.wide * F32);
+        let (doubles, singles) = (config.num_layers as u64, config.num_single_layers as u64);
+        let (double, single, back) = match sizes.by_kernels {
+            true => (bytes(DOUBLE), bytes(SINGLE), bytes(BACK)),
+            false => (bytes(GRAPH), bytes(GRAPH), 0),
+        };
+        // For each layer, its input times A.
+        let hidden = tokens * LAYERS_OF_A_PASS * recipe.size.rank as u64 * F32;
+        let drawn = pipeline.denoise_activations.max(pipeline.decode_activations_in_bands);
+        let encoders = pipeline.text_encoders + pipeline.vae;
         Self {
-            encoders: pipeline.text_encoders + pipeline.vae,
+            encoders,
             transformer: pipeline.transformer,
-            adapter: sizes.adapter_parameters * F32 * copies,
-            activations_of_inputs: stream * (blocks + GRAPH) + SCORES,
-            activations_of_everything: stream * blocks * GRAPH + SCORES,
+            adapter: adapter_bytes(config, recipe, sizes.pieces),
+            activations_of_inputs: channels * F32 * (doubles + singles) + double + hidden + back,
+            activations_of_everything: doubles * (double + hidden)
+                + singles * (single + hidden)
+                + back,
+            drawing: if sizes.draws { encoders + drawn } else { 0 },
         }
     }
 
@@ -69,7 +103,8 @@ impl MemoryEstimate {
             Keep::Inputs => self.activations_of_inputs,
             Keep::Everything => self.activations_of_everything,
         };
-        BASE_BYTES + self.encoders.max(self.transformer + self.adapter + activations)
+        let training = self.transformer + self.adapter + activations.max(self.drawing);
+        BASE_BYTES + self.encoders.max(training)
     }
 
     /// The faster way that fits into half of `available` bytes, else the one that fits.
@@ -96,6 +131,30 @@ impl MemoryEstimate {
     }
 }
 
+/// Linear layers of both streams of a block.
+const LAYERS_OF_A_PASS: u64 = 6;
+
+/// Parameters, moments and moving average, beside the gradients while they are added up, what a step of the optimiser
+/// puts in their place, or a checkpoint on its way to the disk.
+fn adapter_bytes(config: &FluxConfig, recipe: &Recipe, pieces: usize) -> u64 {
+    let kept = if recipe.ema_decay > 0.0 { 4 } else { 3 };
+    let gradients = if pieces > 1 { pieces as u64 + 1 } else { 1 };
+    let step = 4;
+    adapter_parameters(config, recipe) * F32 * (kept + gradients.max(step).max(kept))
+}
+
+/// Numbers of A and B beside the layers of all blocks.
+fn adapter_parameters(config: &FluxConfig, recipe: &Recipe) -> u64 {
+    // Inputs and outputs of the layers of a double- and a single-stream block, in widths of the model: four products of
+    // attention, two of the MLP and the modulation, of two streams; queries, keys and values, MLP, output and modulation.
+    let [double, single] = match recipe.targets {
+        Targets::Attention => [2 * 8, 6],
+        Targets::AllLinear => [2 * (8 + 10 + 7), 6 + 5 + 6 + 4],
+    };
+    let widths = double * config.num_layers + single * config.num_single_layers;
+    (widths * config.hidden_size() * recipe.size.rank) as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,11 +168,12 @@ mod tests {
             adapter: 10 * mib,
             activations_of_inputs: 200 * mib,
             activations_of_everything: 1000 * mib,
+            drawing: 0,
         };
         assert_eq!(estimate.choose(None).expect("fits"), Keep::Everything);
         assert_eq!(estimate.choose(Some(4096 * mib)).expect("fits"), Keep::Everything);
         assert_eq!(estimate.choose(Some(1024 * mib)).expect("fits"), Keep::Inputs);
-        let error = estimate.choose(Some(500 * mib)).expect_err("a refusal").to_string();
-        assert!(error.contains("needs about 0.6 GiB, 0.5 GiB are available"), "{error}");
+        let error = estimate.choose(Some(200 * mib)).expect_err("a refusal").to_string();
+        assert!(error.contains("needs about 0.3 GiB, 0.2 GiB are available"), "{error}");
     }
 }

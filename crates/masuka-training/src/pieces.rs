@@ -17,6 +17,16 @@ const PIECE: usize = 2;
 /// Gradients are taken by recursion over a block's graph.
 const STACK_BYTES: usize = 8 << 20;
 
+/// Pieces of a batch of `pictures`.
+pub(crate) fn count(pictures: usize) -> usize {
+    pictures.div_ceil(PIECE)
+}
+
+/// Pictures of a batch of `pictures` whose gradients are taken at the same time.
+pub(crate) fn at_once(pictures: usize) -> usize {
+    pictures.min(PIECE * threads::count())
+}
+
 /// Does what [`Learner::learn`] does.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use crate::encoded::Encoder;
 use crate::error::Result;
 use crate::memory::{MemoryEstimate, Sizes};
 use crate::observer::TrainingObserver;
+use crate::pieces;
 use crate::prior::Prior;
 use crate::recipe::Recipe;
 use crate::samples::Samples;
@@ -100,7 +101,7 @@ impl Training {
         observer: &'a dyn TrainingObserver,
     ) -> Result<Trainer<'a>> {
         self.recipe.validate(pipeline.layout().size_multiple())?;
-        let estimate = estimate_memory(pipeline, &self.recipe)?;
+        let estimate = estimate_memory(pipeline, &self.recipe, self.samples.every > 0)?;
         observer.dataset(&self.dataset, &estimate);
         let keep = estimate.choose(self.available_bytes)?;
         let mut pictures = self.dataset.pictures.clone();
@@ -142,22 +143,29 @@ impl Training {
     }
 }
 
-/// What a training by `recipe` takes on the model of `pipeline`, whose weights are not read.
+/// What a training by `recipe` takes on the model of `pipeline`, whose weights are not read; `samples` says whether
+/// pictures are drawn meanwhile.
 ///
 /// # Errors
 /// When the model's parts cannot be measured.
-pub fn estimate_memory(pipeline: &FluxPipeline, recipe: &Recipe) -> Result<MemoryEstimate> {
+pub fn estimate_memory(
+    pipeline: &FluxPipeline,
+    recipe: &Recipe,
+    samples: bool,
+) -> Result<MemoryEstimate> {
     let multiple = pipeline.layout().size_multiple();
-    let config = pipeline.config();
-    let per_block = 24 * config.hidden_size() * recipe.size.rank; // A and B of a block's layers, about
+    let by_kernels = pipeline.device().is_cpu();
     let sizes = Sizes {
-        adapter_parameters: (per_block * (config.num_layers + config.num_single_layers)) as u64,
         text_tokens: pipeline.text_tokens(),
         image_tokens: (recipe.resolution / multiple).pow(2),
+        pictures_at_once: if by_kernels { pieces::at_once(recipe.batch) } else { recipe.batch },
+        pieces: if by_kernels { pieces::count(recipe.batch) } else { 1 },
+        by_kernels,
+        draws: samples || recipe.prior_pictures > 0,
     };
     let size = PictureSize { width: recipe.resolution, height: recipe.resolution };
     let estimate = pipeline.estimate_memory(size)?;
-    Ok(MemoryEstimate::new(&estimate, config, recipe, sizes))
+    Ok(MemoryEstimate::new(&estimate, pipeline.config(), recipe, sizes))
 }
 
 /// Each picture with the size that keeps its shape.

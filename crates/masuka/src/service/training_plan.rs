@@ -36,7 +36,7 @@ pub fn plan(pipeline: FluxPipeline, wishes: &TrainingWishes) -> Result<TrainingP
     let recipe = recipe(&pipeline, wishes)?;
     recipe.validate(pipeline.layout().size_multiple()).map_err(refusal)?;
     let pipeline = pipeline.in_precision(recipe.dtype).map_err(|error| refusal(error.into()))?;
-    let estimate = estimate_memory(&pipeline, &recipe).map_err(refusal)?;
+    let estimate = estimate_memory(&pipeline, &recipe, wishes.draws_samples).map_err(refusal)?;
     let available = Memory::detect().map(|memory| memory.available_bytes);
     let keep = estimate.choose(available).map_err(refusal)?;
     let unwritable = |e: serde_json::Error| refused("config", e.to_string());

@@ -15,6 +15,11 @@ pub const MAX_RANK: usize = 1024;
 /// The most steps of a run.
 pub const MAX_STEPS: usize = 1_000_000;
 
+/// A rate that no number of steps is too few for.
+const GENTLE_RATE: f64 = 1e-4;
+/// Steps from which on a training affords any rate.
+const FULL_RATE_STEPS: f64 = 400.0;
+
 /// The parameters of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -73,7 +78,7 @@ impl Recipe {
             trigger: None,
             targets: Targets::AllLinear,
             size: AdapterSize { rank: if small { 16 } else { 32 }, alpha: 16.0 },
-            steps: if small { 700 } else { 2000 },
+            steps: 2000,
             schedule: Schedule {
                 learning_rate: if small { 1e-3 } else { 1e-4 },
                 warmup_steps: if small { 20 } else { 100 },
@@ -94,6 +99,17 @@ impl Recipe {
             dtype: if small { Precision::F32 } else { Precision::Bf16 },
             seed: 0,
         }
+    }
+
+    /// Takes as many steps, with the warm-up and the rate that suit a short training: a high rate first destroys what the
+    /// model draws, and only some hundred steps later is anything to be seen again.
+    pub fn set_steps(&mut self, steps: usize) {
+        self.steps = steps;
+        let schedule = &mut self.schedule;
+        schedule.warmup_steps = schedule.warmup_steps.min(steps / 10);
+        let part = (steps as f64 / FULL_RATE_STEPS).min(1.0);
+        schedule.learning_rate =
+            schedule.learning_rate.min(GENTLE_RATE.max(schedule.learning_rate * part));
     }
 
     /// Checks every parameter against its range; `multiple` is the pixels that one token of the model spans.
@@ -202,6 +218,20 @@ mod tests {
         }
         let read: Recipe = serde_json::from_value(older).expect("still a recipe");
         assert_eq!(read, Recipe { guidance: 1.0, dtype: Precision::F32, ..recipe() });
+    }
+
+    #[test]
+    fn a_short_training_is_gentle() {
+        let rate = |learning_rate: f64, steps| {
+            let mut recipe = recipe();
+            recipe.schedule.learning_rate = learning_rate;
+            recipe.set_steps(steps);
+            (recipe.schedule.learning_rate, recipe.schedule.warmup_steps)
+        };
+        assert_eq!(rate(1e-3, 40), (1e-4, 4));
+        assert_eq!(rate(1e-3, 200), (5e-4, 20));
+        assert_eq!(rate(1e-3, 400), (1e-3, 20));
+        assert_eq!(rate(5e-5, 1), (5e-5, 0));
     }
 
     #[test]

@@ -55,9 +55,11 @@ fn recipe(pipeline: &FluxPipeline, wishes: &TrainingWishes) -> Result<Recipe, Re
         }
     };
     recipe.trigger.clone_from(&wishes.trigger);
+    if let Some(steps) = wishes.steps {
+        recipe.set_steps(usize::try_from(steps).unwrap_or(usize::MAX));
+    }
     set(&mut recipe.size.rank, wishes.rank);
     recipe.size.alpha = wishes.alpha.unwrap_or(recipe.size.alpha);
-    set(&mut recipe.steps, wishes.steps);
     recipe.schedule.learning_rate = wishes.learning_rate.unwrap_or(recipe.schedule.learning_rate);
     if let Some(name) = &wishes.lr_scheduler {
         recipe.schedule.decay = name.parse().map_err(|_| {
@@ -65,8 +67,6 @@ fn recipe(pipeline: &FluxPipeline, wishes: &TrainingWishes) -> Result<Recipe, Re
             refused("lr_scheduler", message)
         })?;
     }
-    // A short training of a default recipe warms up for a shorter time.
-    recipe.schedule.warmup_steps = recipe.schedule.warmup_steps.min(recipe.steps / 10);
     set(&mut recipe.schedule.warmup_steps, wishes.warmup_steps);
     set(&mut recipe.batch, wishes.batch_size);
     set(&mut recipe.accumulation, wishes.gradient_accumulation);

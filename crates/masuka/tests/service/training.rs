@@ -275,7 +275,11 @@ fn what_cannot_be_trained_is_refused_before_anything_is_queued() {
     check(json!({ "caption_dropout": 2 }), "caption_dropout", "2 is not at least 0");
     check(json!({ "config": { "beta1": 2 } }), "config", "config.beta1 2");
     check(json!({ "config": { "momentum": 1 } }), "config", "option `momentum`, expected beta1");
-    check(json!({ "config": { "dtype": "fp4" } }), "config", "config.dtype \"fp4\" is not one of f32, bf16");
+    check(
+        json!({ "config": { "dtype": "fp4" } }),
+        "config",
+        "config.dtype \"fp4\" is not one of f32, bf16",
+    );
     check(json!({ "config": { "dtype": "int8" } }), "config", "config.dtype int8 has no gradients");
     check(json!({ "save_every": 0 }), "save_every", "is not at least 1");
     check(json!({ "sample_prompts": [""] }), "sample_prompts", "is empty");

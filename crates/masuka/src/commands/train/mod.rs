@@ -141,10 +141,10 @@ fn recipe(
 
 fn with_flags(base: Recipe, args: &RecipeArgs) -> Recipe {
     let mut recipe = base;
-    recipe.steps = args.steps.unwrap_or(recipe.steps);
-    // A short training of a default recipe warms up for a shorter time.
-    recipe.schedule.warmup_steps =
-        args.warmup.unwrap_or_else(|| recipe.schedule.warmup_steps.min(recipe.steps / 10));
+    if let Some(steps) = args.steps.filter(|steps| *steps != recipe.steps) {
+        recipe.set_steps(steps);
+    }
+    recipe.schedule.warmup_steps = args.warmup.unwrap_or(recipe.schedule.warmup_steps);
     if let Some(rank) = args.rank {
         recipe.size.rank = rank;
         recipe.size.alpha = rank as f64;

@@ -93,11 +93,12 @@ bench *arguments:
 bench-kernels *filter:
     cargo bench --package masuka-kernels -- {{ filter }}
 
-# Train the starter on the blueprint icons, judge what it draws, write docs/images/blueprint-held-out.png; takes minutes
+# Train the starter on the blueprint icons, with and without prior preservation, judge what it draws on objects that it has not seen, write docs/images/blueprint-held-out.png; 10 to 20 minutes
 proof-style:
     mkdir -p target/learning
-    cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --restart -o target/learning/tok.safetensors
-    cargo test --release --locked --package masuka-training --test learning -- --ignored --nocapture
+    cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --restart -o target/learning/plain.safetensors
+    cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --prior 8 --restart -o target/learning/prior.safetensors
+    cargo run --release --locked --package masuka-training --example prove_style -- fixtures/datasets/blueprint TOK target/learning/held_out.png target/learning/plain.safetensors target/learning/prior.safetensors
     cp target/learning/held_out.png docs/images/blueprint-held-out.png
 
 # Make a fixture again: just fixture clip

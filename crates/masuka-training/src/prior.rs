@@ -100,7 +100,7 @@ impl Prior<'_> {
 }
 
 /// The parts of `caption`, between commas, that do not hold `trigger`.
-fn without_trigger(caption: &str, trigger: Option<&str>) -> String {
+pub fn without_trigger(caption: &str, trigger: Option<&str>) -> String {
     let parts = caption.split(',').map(str::trim);
     let kept = parts.filter(|part| trigger.is_none_or(|trigger| !part.contains(trigger)));
     kept.collect::<Vec<_>>().join(", ")

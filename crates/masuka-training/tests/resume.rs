@@ -108,10 +108,13 @@ fn half_and_half(dtype: Precision) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut whole = training(folder.path(), "whole", 12);
     whole.recipe.dtype = dtype;
+    let prompts = vec!["thing 9, TOK style".to_owned()];
+    whole.samples = Samples { every: 12, prompts, seed: 1, side: 64 };
     run(&whole, None).expect("it trains");
 
     let mut halves = training(folder.path(), "halves", 12);
     halves.recipe.dtype = dtype;
+    halves.samples = whole.samples.clone();
     let (steps, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stop = StopAfter { after: 6, steps, asked };
     let outcome = halves.run(&mut pipeline_for(&halves), None, &stop).expect("it stops");
@@ -136,6 +139,10 @@ fn half_and_half(dtype: Precision) {
     }
     let finished = |training: &Training| std::fs::read(&training.output).expect("an adapter");
     assert_eq!(finished(&whole).len(), finished(&halves).len());
+    let sample = |training: &Training| {
+        std::fs::read(training.run_folder.join("samples/step-00000012-1.png")).expect("a sample")
+    };
+    assert_eq!(sample(&whole), sample(&halves));
     let (a, b) = (tensors(&whole.output), tensors(&halves.output));
     for (name, tensor) in &a {
         assert_eq!(bits(tensor), bits(&b[name]), "{name}");

@@ -184,7 +184,7 @@ impl Trainer<'_> {
 
     fn draw_samples(&mut self) -> Result<()> {
         let (step, training) = (self.state.curve.steps(), self.training);
-        let dtype = candle_core::DType::F32;
+        let dtype = training.recipe.dtype.dtype();
         self.state.adapter.attach_values(&self.state.values(), dtype)?;
         let folder = training.run_folder.join("samples");
         let drawn = training.samples.draw(step, &folder, self.pipeline, self.observer);

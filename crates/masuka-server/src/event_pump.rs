@@ -6,11 +6,16 @@ use std::time::Duration;
 use masuka_storage::bus::Signal;
 use masuka_storage::entities::job_event;
 use masuka_storage::events;
+use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::app::App;
+use crate::streams::Encoded;
+use crate::views::generation::ProgressNumbers;
+use crate::views::progress::{ProgressMessage, ServerEvent};
+use crate::views::training::TrainingProgress;
 
 /// How often the database is asked when no signal comes.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,12 +26,22 @@ const PAGE: u64 = 500;
 /// What listeners get.
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
-    /// A row of `job_events`.
-    Event(Arc<job_event::Model>),
+    /// Something that is not forgotten.
+    Event(Arc<Event>),
     /// A step of a running job.
     Step(Arc<Step>),
     /// Something that is no job is not as it was.
     Changed(Arc<Changed>),
+}
+
+/// A row of `job_events`.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) row: job_event::Model,
+    /// The row's, parsed.
+    pub(crate) payload: Json,
+    pub(crate) of_job: Encoded<ProgressMessage>,
+    pub(crate) of_all: Encoded<ServerEvent>,
 }
 
 /// Something that is no job is not as it was.
@@ -36,20 +51,54 @@ pub(crate) struct Changed {
     pub(crate) what: String,
     /// How it is, where that is told along.
     pub(crate) details: Json,
+    pub(crate) of_all: Encoded<ServerEvent>,
 }
 
 /// A step of a running job.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) job_id: String,
+    /// How far it is, as its worker says.
     pub(crate) progress: Json,
+    /// The same of a picture.
+    pub(crate) numbers: ProgressNumbers,
+    /// The same of a training.
+    pub(crate) training: TrainingProgress,
+    pub(crate) of_job: Encoded<ProgressMessage>,
+    pub(crate) of_all: Encoded<ServerEvent>,
+}
+
+impl Event {
+    pub(crate) fn new(row: job_event::Model) -> Self {
+        let payload = serde_json::from_str(&row.payload).unwrap_or_default();
+        Self { row, payload, of_job: Encoded::default(), of_all: Encoded::default() }
+    }
+}
+
+impl Changed {
+    fn new(what: String, details: Json) -> Self {
+        Self { what, details, of_all: Encoded::default() }
+    }
+}
+
+impl Step {
+    fn new(job_id: String, progress: Json) -> Self {
+        Self {
+            job_id,
+            numbers: ProgressNumbers::deserialize(&progress).unwrap_or_default(),
+            training: TrainingProgress::deserialize(&progress).unwrap_or_default(),
+            progress,
+            of_job: Encoded::default(),
+            of_all: Encoded::default(),
+        }
+    }
 }
 
 impl Message {
     /// The job it is about.
     pub(crate) fn job_id(&self) -> &str {
         match self {
-            Self::Event(event) => &event.job_id,
+            Self::Event(event) => &event.row.job_id,
             Self::Step(step) => &step.job_id,
             Self::Changed(_) => "",
         }
@@ -79,7 +128,7 @@ impl EventPump {
 
     /// Tells the listeners of this server alone.
     pub(crate) fn tell(&self, what: &str, details: Json) {
-        let changed = Changed { what: what.to_owned(), details };
+        let changed = Changed::new(what.to_owned(), details);
         drop(self.sender.send(Message::Changed(Arc::new(changed))));
     }
 }
@@ -101,11 +150,11 @@ pub(crate) async fn run(app: App) {
             _ = interval.tick() => true,
             signal = signals.recv() => match signal {
                 Ok(Signal::Step { job_id, progress, .. }) => {
-                    drop(app.events.sender.send(Message::Step(Arc::new(Step { job_id, progress }))));
+                    drop(app.events.sender.send(Message::Step(Arc::new(Step::new(job_id, progress)))));
                     false
                 }
                 Ok(Signal::Changed { what, details }) => {
-                    drop(app.events.sender.send(Message::Changed(Arc::new(Changed { what, details }))));
+                    drop(app.events.sender.send(Message::Changed(Arc::new(Changed::new(what, details)))));
                     false
                 }
                 Ok(Signal::Events) | Err(RecvError::Lagged(_)) => true,
@@ -129,7 +178,7 @@ async fn pass_on(app: &App, mut seen: i64) -> masuka_storage::Result<i64> {
         let is_last = (page.len() as u64) < PAGE;
         for event in page {
             seen = event.id;
-            drop(app.events.sender.send(Message::Event(Arc::new(event))));
+            drop(app.events.sender.send(Message::Event(Arc::new(Event::new(event)))));
         }
         if is_last {
             return Ok(seen);

@@ -16,6 +16,7 @@ mod guard; // who may ask: keys, hosts, origins
 mod telemetry; // one line and one count a request
 mod installs; // base models on their way here
 mod event_pump; // events of the database, to many listeners
+mod streams; // what each of them is told
 mod housekeeping; // dead workers, deleted pictures
 mod temporary; // files that go away with their owner
 mod times; // milliseconds as RFC 3339

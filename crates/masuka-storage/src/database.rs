@@ -16,6 +16,20 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
 
+/// The database's clock in milliseconds, what lets claimers pass each other, an array of values, an array of rows.
+const SQLITE_WORDS: [(&str, &str); 4] = [
+    ("NOW_MS", "CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+    ("SKIP_LOCKED", ""),
+    ("JSON_ARRAY", "json_array"),
+    ("JSON_LIST", "json_group_array"),
+];
+const POSTGRES_WORDS: [(&str, &str); 4] = [
+    ("NOW_MS", "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"),
+    ("SKIP_LOCKED", "FOR UPDATE SKIP LOCKED"),
+    ("JSON_ARRAY", "json_build_array"),
+    ("JSON_LIST", "json_agg"),
+];
+
 /// A database that several processes share.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -73,18 +87,10 @@ impl Database {
         self.writer.get_database_backend() == DbBackend::Sqlite
     }
 
-    /// `sql` with `$1`, `$2`…, in which `NOW_MS` is the database's clock in milliseconds and `SKIP_LOCKED` what lets
-    /// claimers pass each other.
+    /// `sql` with `$1`, `$2`…, and with the [words](SQLITE_WORDS) that each database spells in its own way.
     pub fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
-        let (now, skip) = if self.is_sqlite() {
-            ("CAST(unixepoch('subsec') * 1000 AS INTEGER)", "")
-        } else {
-            (
-                "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-                "FOR UPDATE SKIP LOCKED",
-            )
-        };
-        let sql = sql.replace("NOW_MS", now).replace("SKIP_LOCKED", skip);
+        let words = if self.is_sqlite() { SQLITE_WORDS } else { POSTGRES_WORDS };
+        let sql = words.iter().fold(sql.to_owned(), |sql, (word, own)| sql.replace(word, own));
         Statement::from_sql_and_values(self.writer.get_database_backend(), sql, values)
     }
 
@@ -127,6 +133,8 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
     options.max_connections(connections).min_connections(1).sqlx_logging(false);
     options.acquire_timeout(BUSY_TIMEOUT * 3);
     options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    // A file does not hang up; asking a connection first costs as much as most of our queries.
+    options.test_before_acquire(false);
     // A full disk ends a transaction within SQLite, and sqlx counts it as open: what would be committed on such a
     // connection afterwards would be part of it, and lost. Such a connection is closed.
     options.map_sqlx_sqlite_pool_opts(|pool| {

@@ -115,14 +115,8 @@ pub(crate) async fn list_generations(
         found.truncate(limit as usize);
         headers.extend(found.last().and_then(|last| next_link(&uri, last, &links)));
     }
-    let mut views = Vec::with_capacity(found.len());
-    let jobs: Vec<_> = found.iter().map(|generation| &generation.job).collect();
-    let mut positions = app.storage.queue().positions(&jobs).await?;
-    for generation in found {
-        let position = positions.remove(&generation.row.id);
-        views.push(GenerationView::new(generation, position, &links)?);
-    }
-    Ok((headers, Json(views)))
+    let views = found.into_iter().map(|generation| GenerationView::new(generation, &links));
+    Ok((headers, Json(views.collect::<ApiResult<_>>()?)))
 }
 
 /// Like it or not
@@ -230,17 +224,7 @@ pub(crate) async fn retry_generation(
 }
 
 async fn view(app: &App, links: &Links, id: &str) -> ApiResult<GenerationView> {
-    let found = app.storage.generations().find(id).await?;
-    let position = position(app, &found).await?;
-    GenerationView::new(found, position, links)
-}
-
-/// How many jobs stand before it, while it waits.
-async fn position(app: &App, found: &Generation) -> ApiResult<Option<u64>> {
-    if found.job.status()? != JobStatus::Queued {
-        return Ok(None);
-    }
-    Ok(Some(app.storage.queue().position(&found.job).await?))
+    GenerationView::new(app.storage.generations().find(id).await?, links)
 }
 
 fn filter(query: GenerationQuery) -> ApiResult<Filter> {
@@ -294,7 +278,7 @@ fn next_link(
     last: &Generation,
     links: &Links,
 ) -> Option<(header::HeaderName, HeaderValue)> {
-    let cursor = Cursor { created_at_ms: last.row.created_at_ms, id: last.row.id.clone() };
+    let cursor = Cursor { created_at_ms: last.created_at_ms, id: last.id.clone() };
     let others = uri.query().unwrap_or_default().split('&');
     let others = others.filter(|part| !part.is_empty() && !part.starts_with("cursor="));
     let query: Vec<_> =

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use masuka_storage::blobs::BlobKey;
-use masuka_storage::entities::{job, output};
-use masuka_storage::generations::{Generation, GenerationSpec};
+use masuka_storage::entities::output;
+use masuka_storage::generations::{Generation, GenerationSpec, LoraChoice};
+use masuka_storage::queue::JobStatus;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::Links;
@@ -120,8 +121,7 @@ pub(crate) struct GenerationView {
     prompt: String,
     negative_prompt: Option<String>,
     /// Every resolved value, and the storage keys of the pictures.
-    #[schema(value_type = ParametersView)]
-    parameters: Json,
+    parameters: ParametersView,
     /// Download URLs of the pictures, valid for at least an hour.
     output_paths: Vec<String>,
     images: Vec<ImageView>,
@@ -146,32 +146,34 @@ pub(crate) struct GenerationView {
 }
 
 /// Every resolved value of a request.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "only describes to OpenAPI what the stored request becomes")]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ParametersView {
-    pub prompt: String,
-    pub negative_prompt: Option<String>,
-    pub true_cfg_scale: f64,
-    pub sampler: String,
-    pub loras: Vec<LoraChoiceView>,
-    pub num_images: u64,
-    pub num_inference_steps: u64,
-    pub guidance_scale: f64,
-    pub width: u64,
-    pub height: u64,
-    pub seed: u64,
-    pub base_model: String,
+    prompt: String,
+    negative_prompt: Option<String>,
+    true_cfg_scale: f64,
+    sampler: String,
+    #[schema(value_type = Vec<LoraChoiceView>)]
+    loras: Vec<LoraChoice>,
+    num_images: u64,
+    num_inference_steps: u64,
+    guidance_scale: f64,
+    width: u64,
+    height: u64,
+    seed: u64,
+    base_model: String,
     /// Extras of the base model's family.
     #[schema(value_type = Object)]
-    pub config: Json,
+    config: serde_json::Map<String, Json>,
     /// The first LoRA, as the original named it.
     #[schema(required = false)]
-    pub model_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_id: Option<String>,
     /// Of the first LoRA.
     #[schema(required = false)]
-    pub lora_weight: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lora_weight: Option<f64>,
     /// Storage keys of the pictures.
-    pub output_paths: Vec<String>,
+    output_paths: Vec<String>,
 }
 
 /// A LoRA of a request.
@@ -223,67 +225,80 @@ pub(crate) struct ProgressNumbers {
 
 impl GenerationView {
     /// `found` for a client that reaches the server by `links`.
-    pub(crate) fn new(found: Generation, position: Option<u64>, links: &Links) -> ApiResult<Self> {
+    pub(crate) fn new(found: Generation, links: &Links) -> ApiResult<Self> {
         let (spec, report) = (found.spec()?, found.report()?);
-        let progress = progress_numbers(&found.job, &spec)?;
-        let Generation { row, job, outputs } = found;
-        let images =
-            outputs.iter().map(|output| image(output, links)).collect::<ApiResult<Vec<_>>>()?;
+        let tokens = report.as_ref().map(|r| TokensView { t5: r.t5_tokens, clip: r.clip_tokens });
+        let report = report.unwrap_or_default();
+        let progress = progress_numbers(&found, &spec);
+        let outputs = found.outputs;
         let bytes: i64 = outputs.iter().map(|output| output.bytes).sum();
-        let mut parameters = json!(spec);
-        if let (Json::Object(map), Some(first)) = (&mut parameters, spec.loras.first()) {
-            map.insert("model_id".into(), json!(first.model_id));
-            map.insert("lora_weight".into(), json!(first.weight));
-        }
-        parameters["output_paths"] = outputs.iter().map(|output| json!(output.blob_key)).collect();
-        let report_or_none = report.as_ref();
+        let keys = outputs.iter().map(|output| output.blob_key.clone()).collect();
+        let images = outputs
+            .into_iter()
+            .map(|output| image(output, links))
+            .collect::<ApiResult<Vec<_>>>()?;
         Ok(Self {
-            status: job.status()?.public_name(),
-            id: row.id,
-            prompt: row.prompt,
-            negative_prompt: row.negative_prompt,
-            parameters,
+            id: found.id,
+            status: found.status.public_name(),
+            prompt: found.prompt,
+            negative_prompt: found.negative_prompt,
+            parameters: ParametersView::new(spec, keys),
             output_paths: images.iter().map(|image| image.url.clone()).collect(),
             file_size_mb: (!images.is_empty()).then_some(bytes as f64 / f64::from(1 << 20)),
             images,
             progress,
-            queue_position: position,
-            error_code: job.error_code,
-            error_message: job.error_message,
-            tokens: report_or_none.map(|r| TokensView { t5: r.t5_tokens, clip: r.clip_tokens }),
-            warnings: report_or_none.map(|r| r.warnings.clone()).unwrap_or_default(),
-            timings: report.map(|r| r.timings).unwrap_or_default(),
-            created_at: rfc3339(row.created_at_ms),
-            started_at: job.started_at_ms.map(rfc3339),
-            completed_at: job.finished_at_ms.map(rfc3339),
-            favorite: row.favorite,
-            priority: job.priority,
-            attempts: job.attempts,
+            queue_position: found.queue_position,
+            error_code: found.error_code,
+            error_message: found.error_message,
+            tokens,
+            warnings: report.warnings,
+            timings: report.timings,
+            created_at: rfc3339(found.created_at_ms),
+            started_at: found.started_at_ms.map(rfc3339),
+            completed_at: found.finished_at_ms.map(rfc3339),
+            favorite: found.favorite,
+            priority: found.priority,
+            attempts: found.attempts,
         })
     }
 }
 
-/// What the row says of it, or what follows from the status.
-pub(crate) fn progress_numbers(
-    job: &job::Model,
-    spec: &GenerationSpec,
-) -> ApiResult<ProgressNumbers> {
-    let kept = job.progress.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    let start = ProgressNumbers {
-        total_steps: spec.num_inference_steps,
-        images: spec.num_images,
-        ..ProgressNumbers::default()
-    };
-    let numbers: ProgressNumbers = kept.unwrap_or(start);
-    if job.status()? != masuka_storage::queue::JobStatus::Completed {
-        return Ok(numbers);
+impl ParametersView {
+    fn new(spec: GenerationSpec, output_paths: Vec<String>) -> Self {
+        Self {
+            prompt: spec.prompt,
+            negative_prompt: spec.negative_prompt,
+            true_cfg_scale: spec.true_cfg_scale,
+            sampler: spec.sampler,
+            model_id: spec.loras.first().map(|lora| lora.model_id.clone()),
+            lora_weight: spec.loras.first().map(|lora| lora.weight),
+            loras: spec.loras,
+            num_images: spec.num_images,
+            num_inference_steps: spec.num_inference_steps,
+            guidance_scale: spec.guidance_scale,
+            width: spec.width,
+            height: spec.height,
+            seed: spec.seed,
+            base_model: spec.base_model,
+            config: spec.config,
+            output_paths,
+        }
     }
-    let (steps, images) = (spec.num_inference_steps, spec.num_images);
-    let end = ProgressNumbers { step: steps, total_steps: steps, image: images, images, ..numbers };
-    Ok(ProgressNumbers { percent: 100.0, eta_seconds: Some(0.0), preview_url: None, ..end })
 }
 
-fn image(output: &output::Model, links: &Links) -> ApiResult<ImageView> {
+/// What the row says of it, or what follows from the status.
+pub(crate) fn progress_numbers(found: &Generation, spec: &GenerationSpec) -> ProgressNumbers {
+    let (total_steps, images) = (spec.num_inference_steps, spec.num_images);
+    let start = ProgressNumbers { total_steps, images, ..ProgressNumbers::default() };
+    if found.status == JobStatus::Completed {
+        let (percent, eta_seconds) = (100.0, Some(0.0));
+        return ProgressNumbers { step: total_steps, image: images, percent, eta_seconds, ..start };
+    }
+    let kept = found.progress.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    kept.unwrap_or(start)
+}
+
+fn image(output: output::Model, links: &Links) -> ApiResult<ImageView> {
     let thumbnail = output.thumbnail_key.as_deref().map(BlobKey::parse).transpose()?;
     Ok(ImageView {
         url: links.file(&BlobKey::parse(&output.blob_key)?),
@@ -292,6 +307,6 @@ fn image(output: &output::Model, links: &Links) -> ApiResult<ImageView> {
         width: output.width,
         height: output.height,
         bytes: output.bytes,
-        sha256: output.sha256.clone(),
+        sha256: output.sha256,
     })
 }

@@ -7,7 +7,7 @@ use super::generation::ProgressNumbers;
 use super::training::{SampleView, TrainingNumbers};
 
 /// How far a job is; the `data:` of a message.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ProgressMessage {
     pub job_id: String,
     pub status: String,
@@ -35,6 +35,13 @@ pub(crate) struct ProgressMessage {
 }
 
 impl ProgressMessage {
+    /// How far the job `job_id` is; the rest is told where it is known.
+    pub(crate) fn new(job_id: String, status: &str, numbers: ProgressNumbers) -> Self {
+        let mut message = Self { job_id, status: status.to_owned(), ..Self::default() };
+        message.set_numbers(numbers);
+        message
+    }
+
     /// The numbers in it.
     pub(crate) fn numbers(&self) -> ProgressNumbers {
         ProgressNumbers {
@@ -61,7 +68,7 @@ impl ProgressMessage {
 }
 
 /// A message of `/api/events`.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ServerEvent {
     /// Empty where it is about no job.
     pub job_id: String,

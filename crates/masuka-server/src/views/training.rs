@@ -138,7 +138,7 @@ pub(crate) struct TrainingProgress {
 }
 
 /// What a step tells.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub(crate) struct TrainingNumbers {
     /// Of the step.
@@ -150,7 +150,7 @@ pub(crate) struct TrainingNumbers {
 }
 
 /// A picture that was drawn meanwhile.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct SampleView {
     step: u64,
     /// The place of its prompt, from 0.

@@ -28,7 +28,7 @@ impl Generations {
     /// [`crate::Error::NotFound`], or the database refuses.
     pub async fn delete(&self, id: &str) -> Result<bool> {
         let found = self.find(id).await?;
-        let running = self.queue.abandon(&found.job).await?;
+        let running = self.queue.abandon(id, found.status).await?;
         let sql =
             "UPDATE generations SET deleted_at_ms = NOW_MS WHERE id = $1 AND deleted_at_ms IS NULL";
         self.mark(id, self.database.statement(sql, [id.into()]), "deleted").await?;

@@ -1,16 +1,9 @@
 //! Newest first, filtered, page by page. A page starts after the last row of the one before, so that new rows shift
 //! nothing.
 
-use std::collections::BTreeMap;
-
-use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, Query};
-use sea_orm::{
-    ColumnTrait, DatabaseConnection, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect,
-};
-
+use super::read::{Chosen, read};
 use super::{Generation, Generations};
-use crate::entities::{generation, job, output};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::queue::JobStatus;
 
 /// Which generations.
@@ -63,84 +56,48 @@ impl Generations {
     /// # Errors
     /// When the database is gone.
     pub async fn list(&self, filter: &Filter, limit: u64) -> Result<Vec<Generation>> {
-        let reader = self.database.reader();
-        let rows = self.query(filter).limit(limit).all(reader).await?;
-        let pairs = rows.into_iter().map(|(row, job)| {
-            let job = job.ok_or_else(|| Error::not_found("job", &row.id))?;
-            Ok((row, job))
-        });
-        let pairs = pairs.collect::<Result<Vec<_>>>()?;
-        let mut outputs = outputs_of(reader, pairs.iter().map(|(row, _)| row.id.clone())).await?;
-        let with_outputs = |(row, job): (generation::Model, job::Model)| Generation {
-            outputs: outputs.remove(&row.id).unwrap_or_default(),
-            row,
-            job,
-        };
-        Ok(pairs.into_iter().map(with_outputs).collect())
+        let mut chosen = filter.chosen();
+        chosen.and("g.deleted_at_ms IS NULL", []);
+        read(&self.database, chosen, limit).await
     }
+}
 
-    fn query(&self, filter: &Filter) -> sea_orm::SelectTwo<generation::Entity, job::Entity> {
-        use generation::Column;
-        let mut query = generation::Entity::find()
-            .filter(Column::DeletedAtMs.is_null())
-            .order_by_desc(Column::CreatedAtMs)
-            .order_by_desc(Column::Id);
-        if let Some(base_model) = &filter.base_model {
-            query = query.filter(Column::BaseModel.eq(base_model));
+impl Filter {
+    /// As conditions on `generations g` and `jobs j`.
+    fn chosen(&self) -> Chosen {
+        let mut chosen = Chosen::default();
+        if let Some(base_model) = &self.base_model {
+            chosen.and("g.base_model = ?", [base_model.into()]);
         }
-        if let Some(favorite) = filter.favorite {
-            query = query.filter(Column::Favorite.eq(favorite));
+        if let Some(favorite) = self.favorite {
+            chosen.and("g.favorite = ?", [favorite.into()]);
         }
-        if let Some(after) = filter.created_after_ms {
-            query = query.filter(Column::CreatedAtMs.gt(after));
+        if let Some(after) = self.created_after_ms {
+            chosen.and("g.created_at_ms > ?", [after.into()]);
         }
-        if let Some(before) = filter.created_before_ms {
-            query = query.filter(Column::CreatedAtMs.lt(before));
+        if let Some(before) = self.created_before_ms {
+            chosen.and("g.created_at_ms < ?", [before.into()]);
         }
-        if let Some(text) = &filter.text {
+        if let Some(text) = &self.text {
             let pattern = format!("%{}%", escape_like(&text.to_lowercase()));
-            let prompt = Expr::expr(Func::lower(Expr::col((generation::Entity, Column::Prompt))));
-            query = query.filter(prompt.like(LikeExpr::new(pattern).escape('\\')));
+            chosen.and("LOWER(g.prompt) LIKE ? ESCAPE '\\'", [pattern.into()]);
         }
-        if let Some(model_id) = &filter.model_id {
-            let using = Query::select()
-                .column("generation_id")
-                .from("generation_loras")
-                .and_where(Expr::col("model_id").eq(model_id))
-                .to_owned();
-            query = query.filter(Column::Id.in_subquery(using));
+        if let Some(model_id) = &self.model_id {
+            let using = "g.id IN (SELECT generation_id FROM generation_loras WHERE model_id = ?)";
+            chosen.and(using, [model_id.into()]);
         }
-        if let Some(Cursor { created_at_ms, id }) = &filter.after {
-            let same_time = Column::CreatedAtMs.eq(*created_at_ms).and(Column::Id.lt(id));
-            query = query.filter(Column::CreatedAtMs.lt(*created_at_ms).or(same_time));
+        if let Some(Cursor { created_at_ms, id }) = &self.after {
+            let later = "(g.created_at_ms, g.id) < (?, ?)";
+            chosen.and(later, [(*created_at_ms).into(), id.into()]);
         }
-        let relation: sea_orm::RelationDef =
-            generation::Entity::belongs_to(job::Entity).from(Column::Id).to(job::Column::Id).into();
-        let mut joined = query.join(JoinType::InnerJoin, relation).select_also(job::Entity);
-        if let Some(status) = filter.status {
-            joined = joined.filter(job::Column::Status.eq(status.name()));
+        if let Some(status) = self.status {
+            chosen.and("j.status = ?", [status.name().into()]);
         }
-        joined
+        chosen
     }
 }
 
 /// The text itself, where `%` and `_` would stand for others.
 fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
-}
-
-async fn outputs_of(
-    reader: &DatabaseConnection,
-    ids: impl Iterator<Item = String>,
-) -> Result<BTreeMap<String, Vec<output::Model>>> {
-    let rows = output::Entity::find()
-        .filter(output::Column::JobId.is_in(ids))
-        .order_by_asc(output::Column::Position)
-        .all(reader)
-        .await?;
-    let mut outputs: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for row in rows {
-        outputs.entry(row.job_id.clone()).or_default().push(row);
-    }
-    Ok(outputs)
 }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Value,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::database::Database;
-use crate::entities::{generation, job, output};
+use crate::entities::output;
 use crate::error::{Error, Result};
 use crate::events::{self, Told};
-use crate::queue::{NewJob, Queue};
+use crate::queue::{JobStatus, NewJob, Queue};
 
+mod read; // one of them, whole
 mod list; // newest first, filtered, page by page
 mod delete; // gone at once, erased later
 mod group_commit; // many requests, one synchronisation of the disk
@@ -84,13 +83,41 @@ pub struct NewGeneration {
     pub job: NewJob,
 }
 
-/// A generation with its job and its pictures.
+/// A generation with how far its job is and its pictures, all of one moment.
 #[derive(Debug, Clone)]
 pub struct Generation {
-    /// What was asked for.
-    pub row: generation::Model,
-    /// How far it is.
-    pub job: job::Model,
+    /// The id of its job, too.
+    pub id: String,
+    /// What should be seen.
+    pub prompt: String,
+    /// What should not be seen.
+    pub negative_prompt: Option<String>,
+    /// Every resolved value, as JSON of [`GenerationSpec`].
+    parameters: String,
+    /// What the engine told, as JSON of [`GenerationReport`].
+    report: Option<String>,
+    /// Whether the user likes it.
+    pub favorite: bool,
+    /// When it was asked for.
+    pub created_at_ms: i64,
+    /// How far its job is.
+    pub status: JobStatus,
+    /// How many jobs stand before it; nothing unless it waits.
+    pub queue_position: Option<u64>,
+    /// How far a job is that is not completed, as JSON.
+    pub progress: Option<String>,
+    /// Why it failed, for programs.
+    pub error_code: Option<String>,
+    /// Why it failed, for people.
+    pub error_message: Option<String>,
+    /// When it was first claimed.
+    pub started_at_ms: Option<i64>,
+    /// When it reached its final state.
+    pub finished_at_ms: Option<i64>,
+    /// −10…10, higher first.
+    pub priority: i64,
+    /// How many workers died of it.
+    pub attempts: i64,
     /// The pictures, in order.
     pub outputs: Vec<output::Model>,
 }
@@ -101,8 +128,7 @@ impl Generation {
     /// # Errors
     /// When the row was written by another version.
     pub fn spec(&self) -> Result<GenerationSpec> {
-        let parameters = &self.row.parameters;
-        serde_json::from_str(parameters).map_err(|e| Error::corrupt("parameters", e))
+        serde_json::from_str(&self.parameters).map_err(|e| Error::corrupt("parameters", e))
     }
 
     /// What the engine told, once it is finished.
@@ -110,7 +136,7 @@ impl Generation {
     /// # Errors
     /// When the row was written by another version.
     pub fn report(&self) -> Result<Option<GenerationReport>> {
-        let report = self.row.report.as_deref().map(serde_json::from_str).transpose();
+        let report = self.report.as_deref().map(serde_json::from_str).transpose();
         report.map_err(|e| Error::corrupt("report", e))
     }
 }
@@ -172,27 +198,6 @@ impl Generations {
             transaction.execute_raw(self.database.statement(sql, values)).await?;
         }
         Ok(())
-    }
-
-    /// The generation `id`, unless it was deleted.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], or the database is gone.
-    pub async fn find(&self, id: &str) -> Result<Generation> {
-        let reader = self.database.reader();
-        // First, so that what a job that is over has published is there in what is read afterwards.
-        let job = self.queue.find(id).await?;
-        let row = generation::Entity::find_by_id(id)
-            .filter(generation::Column::DeletedAtMs.is_null())
-            .one(reader)
-            .await?;
-        let row = row.ok_or_else(|| Error::not_found("job", id))?;
-        let outputs = output::Entity::find()
-            .filter(output::Column::JobId.eq(id))
-            .order_by_asc(output::Column::Position)
-            .all(reader)
-            .await?;
-        Ok(Generation { row, job, outputs })
     }
 
     /// Marks it as liked or not.

@@ -35,12 +35,12 @@ impl Queue {
         Ok(status)
     }
 
-    /// Stops `job` if it is not over, because what it makes is deleted. Whether a worker must hear of that.
-    pub(crate) async fn abandon(&self, job: &job::Model) -> Result<bool> {
-        if job.status()?.is_final() {
+    /// Stops a job in `status` if it is not over, because what it makes is deleted. Whether a worker must hear of that.
+    pub(crate) async fn abandon(&self, id: &str, status: JobStatus) -> Result<bool> {
+        if status.is_final() {
             return Ok(false);
         }
-        match self.cancel(&job.id).await {
+        match self.cancel(id).await {
             Ok(status) => Ok(status == JobStatus::Running),
             Err(Error::WrongState { .. }) => Ok(false), // it has just ended
             Err(error) => Err(error),

@@ -124,6 +124,10 @@ impl Queue {
             let sql = "UPDATE generations SET report = $2 WHERE id = $1";
             let values = [lease.job_id.clone().into(), report.to_string().into()];
             transaction.execute_raw(self.database.statement(sql, values)).await?;
+            // Its last preview is larger than all else in the row, and nobody looks at it any more.
+            let sql = "UPDATE jobs SET progress = NULL WHERE id = $1";
+            let statement = self.database.statement(sql, [lease.job_id.clone().into()]);
+            transaction.execute_raw(statement).await?;
         }
         transaction.commit().await?;
         Ok(finished)

@@ -8,11 +8,10 @@ mod cancel; // cancel, retry, priorities, pause
 mod place; // orders made by hand
 mod reap; // jobs whose worker is gone
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, Value};
 use serde_json::json;
 
 use crate::database::Database;
@@ -143,32 +142,6 @@ impl Queue {
                    AND (due_ms < $2 OR (due_ms = $2 AND id < $3))";
         let values = [job.queue.clone().into(), job.due_ms.into(), job.id.clone().into()];
         self.count(sql, values).await
-    }
-
-    /// As [`position`](Self::position), of all `jobs` that wait, by id.
-    ///
-    /// # Errors
-    /// When the database is gone.
-    pub async fn positions(&self, jobs: &[&job::Model]) -> Result<HashMap<String, u64>> {
-        let queued = |job: &&&job::Model| job.status == JobStatus::Queued.name();
-        let ids: Vec<Value> = jobs.iter().filter(queued).map(|job| job.id.clone().into()).collect();
-        if ids.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let places: Vec<_> = (1..=ids.len()).map(|place| format!("${place}")).collect();
-        let sql = format!(
-            "SELECT j.id, (SELECT COUNT(*) FROM jobs o WHERE o.status = 'queued' AND o.queue = j.queue \
-                 AND (o.due_ms < j.due_ms OR (o.due_ms = j.due_ms AND o.id < j.id))) AS n \
-             FROM jobs j WHERE j.status = 'queued' AND j.id IN ({})",
-            places.join(", ")
-        );
-        let statement = self.database.statement(&sql, ids);
-        let rows = self.database.reader().query_all_raw(statement).await?;
-        let position = |row: QueryResult| {
-            let before: i64 = row.try_get("", "n")?;
-            Ok((row.try_get("", "id")?, before.unsigned_abs()))
-        };
-        rows.into_iter().map(position).collect()
     }
 
     /// Whether a job of `queue` waits.

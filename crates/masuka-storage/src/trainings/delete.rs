@@ -27,7 +27,7 @@ impl Trainings {
     /// [`Error::NotFound`], or the database refuses.
     pub async fn delete(&self, id: &str) -> Result<bool> {
         let found = self.find(id).await?;
-        let running = self.queue.abandon(&found.job).await?;
+        let running = self.queue.abandon(id, found.job.status()?).await?;
         let sql = "UPDATE training_sessions SET deleted_at_ms = NOW_MS \
                    WHERE id = $1 AND deleted_at_ms IS NULL";
         let change = self.database.statement(sql, [id.into()]);

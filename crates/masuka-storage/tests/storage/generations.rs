@@ -9,7 +9,7 @@ use sea_orm::ConnectionTrait;
 
 async fn ids(store: &Store, filter: &Filter) -> Vec<String> {
     let found = store.storage.generations().list(filter, 10).await.unwrap();
-    found.into_iter().map(|generation| generation.row.id).collect()
+    found.into_iter().map(|generation| generation.id).collect()
 }
 
 #[tokio::test]
@@ -24,10 +24,10 @@ async fn lists_are_newest_first_and_pages_join_without_gap() {
     loop {
         let page = generations.list(&Filter { after, ..Filter::default() }, 2).await.unwrap();
         let Some(last) = page.last() else { break };
-        let cursor = Cursor { created_at_ms: last.row.created_at_ms, id: last.row.id.clone() };
+        let cursor = Cursor { created_at_ms: last.created_at_ms, id: last.id.clone() };
         after = Cursor::decode(&cursor.encode());
         assert_eq!(after.as_ref(), Some(&cursor));
-        seen.extend(page.into_iter().map(|generation| generation.row.id));
+        seen.extend(page.into_iter().map(|generation| generation.id));
     }
     assert_eq!(seen, expected);
     assert_eq!(Cursor::decode("nonsense"), None);

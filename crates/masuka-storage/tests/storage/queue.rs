@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::store::{Store, generation};
 use masuka_storage::Error;
 use masuka_storage::entities::output;
+use masuka_storage::generations::Filter;
 use masuka_storage::processes::NewProcess;
 use masuka_storage::queue::{Failure, Finished, JobStatus, Lease, LeaseState, Side};
 use sea_orm::ConnectionTrait;
@@ -60,7 +61,7 @@ async fn a_job_is_done_once_and_its_picture_published_with_it() {
     assert_eq!(complete(&store, &claimed.lease).await, Finished::Accepted);
     assert_eq!(complete(&store, &claimed.lease).await, Finished::Fenced, "finished twice");
     let found = store.storage.generations().find(&id).await.unwrap();
-    assert_eq!(found.job.status().unwrap(), JobStatus::Completed);
+    assert_eq!(found.status, JobStatus::Completed);
     assert_eq!((found.outputs.len(), found.report().unwrap().unwrap().t5_tokens), (1, 3));
     assert_eq!(store.told(&id).await, ["pending", "processing", "completed"]);
 }
@@ -122,10 +123,11 @@ async fn positions_are_counted_in_the_order_of_the_queue() {
     assert_eq!(positions, [1, 2, 0]);
     queue.set_priority(&ids[1], 9).await.unwrap();
     assert_eq!(queue.position(&queue.find(&ids[1]).await.unwrap()).await.unwrap(), 0);
-    let claimed = store.claim("worker", None).await.unwrap().job;
-    let jobs = [queue.find(&ids[0]).await.unwrap(), claimed, queue.find(&ids[2]).await.unwrap()];
-    let positions = queue.positions(&jobs.each_ref()).await.unwrap();
-    assert_eq!(positions, [(ids[2].clone(), 0), (ids[0].clone(), 1)].into(), "of those that wait");
+    store.claim("worker", None).await.unwrap();
+    let listed = store.storage.generations().list(&Filter::default(), 10).await.unwrap();
+    let positions: Vec<_> = listed.iter().map(|found| (&found.id, found.queue_position)).collect();
+    let expected = [(&ids[2], Some(0)), (&ids[1], None), (&ids[0], Some(1))];
+    assert_eq!(positions, expected, "newest first, of those that wait");
 }
 
 #[tokio::test]

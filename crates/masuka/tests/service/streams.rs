@@ -62,7 +62,9 @@ fn a_job_is_watched_from_its_place_in_the_queue_to_its_end() {
     assert!(stages.contains(&"denoise") && stages.contains(&"decode_latents"), "{stages:?}");
     let steps: Vec<_> =
         messages.iter().map(|(_, data)| data["current_step"].as_u64().unwrap()).collect();
-    assert!(steps.is_sorted() && steps.contains(&2), "{steps:?}");
+    assert!(steps.is_sorted(), "{steps:?}");
+    let is_step = |(_, data): &Message| data["status"] == "processing" && data["current_step"] != 0;
+    assert!(messages.iter().any(is_step), "{messages:?}");
     let (_, last) = messages.last().unwrap();
     assert_eq!((&last["progress"], &last["total_steps"]), (&json!(100.0), &json!(4)));
     let ids: Vec<_> = messages.iter().filter_map(|(id, _)| *id).collect();

@@ -126,7 +126,7 @@ async fn from_url(app: &App, url: &str) -> ApiResult<Upload> {
     let mut upload = Upload { file_name: file_name.to_owned(), ..Upload::default() };
     let file = upload.file.insert(TemporaryFile::new(app)?);
     let max_bytes = app.options.max_upload_bytes;
-    let wanted = Wanted { url, token: None, max_bytes, sha256: None };
+    let wanted = Wanted { url, token: None, max_bytes, bytes: None, sha256: None };
     let downloader = Downloader::new(Reach::public_and(&app.options.import_hosts))?;
     let closing = app.closing.clone();
     let mut goes_on = |_| !*closing.borrow();

@@ -4,6 +4,8 @@
 mod reach; // which addresses may be asked
 mod hub; // base models from a hub
 mod part; // a file that is not whole yet
+mod segments; // large files by several connections at once
+mod patience; // what is cut is taken up again, but not for ever
 
 use std::path::Path;
 use std::sync::Once;
@@ -16,6 +18,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use crate::error::{Error, Result};
 
 use part::Part;
+use patience::Patience;
 
 pub use hub::{Found, Hub, HubModel, Installing};
 pub use reach::Reach;
@@ -24,9 +27,8 @@ pub use reqwest::Url;
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// A server that sends nothing for this long counts as cut off.
 const SILENT_FOR: Duration = Duration::from_secs(30);
-/// How often a download that does not advance is taken up again, and after which pause; the pause doubles.
-const RETRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// What one connection fetches of a large file before it asks for more.
+const SEGMENT_BYTES: u64 = 16 << 20;
 const MAX_REDIRECTS: usize = 10;
 
 /// What is to be downloaded.
@@ -38,6 +40,8 @@ pub struct Wanted {
     pub token: Option<String>,
     /// The most that is accepted.
     pub max_bytes: u64,
+    /// Its size, where it is known before; large files are then fetched by several connections.
+    pub bytes: Option<u64>,
     /// In hexadecimal, where it is known before.
     pub sha256: Option<String>,
 }
@@ -68,6 +72,7 @@ pub type Told<'a> = dyn FnMut(Arrived) -> bool + Send + 'a;
 pub struct Downloader {
     client: Client,
     reach: Reach,
+    segment_bytes: u64,
 }
 
 /// Why an attempt ended early.
@@ -76,6 +81,8 @@ enum Broken {
     Cut(String),
     /// For good.
     Final(Error),
+    /// The server sends files from their beginning only.
+    NoRanges,
 }
 
 impl From<Error> for Broken {
@@ -99,7 +106,12 @@ impl Downloader {
             .user_agent(concat!("masuka/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| Error::Config(format!("no HTTP client: {}", reasons(&e))))?;
-        Ok(Self { client, reach })
+        Ok(Self { client, reach, segment_bytes: SEGMENT_BYTES })
+    }
+
+    /// The same, by segments of another size.
+    pub fn in_segments_of(self, segment_bytes: u64) -> Self {
+        Self { segment_bytes, ..self }
     }
 
     /// The text at `url`, of at most `max_bytes`.
@@ -135,23 +147,20 @@ impl Downloader {
     ) -> Result<Downloaded> {
         let url = wanted.url.as_str();
         let mut part = Part::open(path).await?;
-        let (mut failures, mut pause) = (0, FIRST_PAUSE);
+        let (mut patience, mut has_ranges) = (Patience::default(), true);
         loop {
             let before = part.bytes();
-            match self.attempt(wanted, &mut part, told).await {
+            let size = self.size_for_segments(wanted, &part).filter(|_| has_ranges);
+            let outcome = match size {
+                Some(size) => self.attempt_in_segments(wanted, size, &mut part, told).await,
+                None => self.attempt(wanted, &mut part, told).await,
+            };
+            match outcome {
                 Ok(()) => break,
                 Err(Broken::Final(error)) => return Err(error),
+                Err(Broken::NoRanges) => has_ranges = false,
                 Err(Broken::Cut(reason)) => {
-                    if part.bytes() > before {
-                        (failures, pause) = (0, FIRST_PAUSE);
-                    }
-                    failures += 1;
-                    if failures > RETRIES {
-                        return Err(Error::download(url, format!("{reason}; try again later")));
-                    }
-                    tracing::info!(url, bytes = part.bytes(), "download was cut: {reason}");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    patience.wait(part.bytes() > before, reason, &wanted.url).await?;
                 }
             }
         }
@@ -193,10 +202,7 @@ impl Downloader {
             part.restart().await?;
             return Err(Broken::Cut("the part on disk is none of the file".into()));
         }
-        check_status(&response, url).map_err(|error| match error {
-            Error::Download { status: Some(429 | 500..=599), reason, .. } => Broken::Cut(reason),
-            other => Broken::Final(other),
-        })?;
+        check_status(&response, url).map_err(Broken::of_status)?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             part.restart().await?;
         }
@@ -264,7 +270,16 @@ impl Broken {
     fn at(self, url: &str) -> Error {
         match self {
             Self::Cut(reason) => Error::download(url, reason),
+            Self::NoRanges => Error::download(url, "the server sends no part of a file"),
             Self::Final(error) => error,
+        }
+    }
+
+    /// A server that is overloaded or broken may be neither in a moment.
+    fn of_status(error: Error) -> Self {
+        match error {
+            Error::Download { status: Some(429 | 500..=599), reason, .. } => Self::Cut(reason),
+            other => Self::Final(other),
         }
     }
 }

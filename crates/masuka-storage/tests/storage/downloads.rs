@@ -25,7 +25,7 @@ fn target() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn wanted(url: &str) -> Wanted {
-    Wanted { url: url.parse().unwrap(), token: None, max_bytes: 1 << 30, sha256: None }
+    Wanted { url: url.parse().unwrap(), token: None, max_bytes: 1 << 30, bytes: None, sha256: None }
 }
 
 async fn fetch(reach: Reach, wanted: &Wanted, path: &Path) -> Result<Downloaded, Error> {
@@ -50,6 +50,73 @@ async fn a_download_that_is_cut_goes_on_where_it_was() {
     assert_eq!(std::fs::read(&path).unwrap(), content());
     let from: Vec<_> = server.asked().iter().map(|asked| asked.from).collect();
     assert_eq!(from, [0, 500_000, 1_000_000]);
+}
+
+/// As [`wanted`], of a file that is known before.
+fn known(url: &str) -> Wanted {
+    let (bytes, sha256) = (Some(content().len() as u64), Some(sha256(&content())));
+    Wanted { bytes, sha256, ..wanted(url) }
+}
+
+async fn fetch_in_segments(wanted: &Wanted, path: &Path) -> Result<Downloaded, Error> {
+    let downloader = Downloader::new(Reach::anywhere()).unwrap().in_segments_of(100_000);
+    downloader.fetch(wanted, path, &mut |_| true).await
+}
+
+#[tokio::test]
+async fn a_large_file_comes_in_segments_each_of_which_may_be_cut() {
+    let server = Elsewhere::start(|_| Reply::File { bytes: content(), cut_after: Some(70_000) });
+    let (_folder, path) = target();
+    std::fs::write(&path, &content()[..150_000]).unwrap();
+    let downloaded = fetch_in_segments(&known(&server.url("/")), &path).await.unwrap();
+    assert_eq!((downloaded.bytes, downloaded.sha256), (1_200_000, sha256(&content())));
+    assert_eq!(std::fs::read(&path).unwrap(), content());
+    let mut from: Vec<_> = server.asked().iter().map(|asked| asked.from).collect();
+    from.sort_unstable();
+    assert_eq!(
+        from[..4],
+        [150_000, 220_000, 250_000, 320_000],
+        "what lay there, and half segments"
+    );
+    assert!(server.asked().iter().all(|asked| asked.to.is_some()));
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_sends_the_file_in_one_piece() {
+    let text = "weights ".repeat(100_000);
+    let reply = text.clone();
+    let server = Elsewhere::start(move |_| Reply::Status(200, reply.clone()));
+    let (_folder, path) = target();
+    let (bytes, hash) = (Some(text.len() as u64), Some(sha256(text.as_bytes())));
+    let wanted = Wanted { bytes, sha256: hash, ..wanted(&server.url("/")) };
+    fetch_in_segments(&wanted, &path).await.unwrap();
+    assert!(std::fs::read(&path).unwrap() == text.into_bytes());
+    assert!(server.asked()[0].to.is_some(), "a segment was asked for first");
+    assert_eq!(server.asked().last().map(|asked| asked.to), Some(None), "then the whole");
+}
+
+#[tokio::test]
+async fn segments_of_another_file_are_found_out() {
+    let mut other = content();
+    other[1_000_000] ^= 1;
+    let server = Elsewhere::start(move |_| Reply::file(&other));
+    let (_folder, path) = target();
+    let reason = reason(fetch_in_segments(&known(&server.url("/")), &path).await);
+    assert!(reason.contains("sha256"), "{reason}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn segments_that_never_come_leave_what_came_before() {
+    let server = Elsewhere::start(|asked| match asked.from {
+        500_000.. => Reply::Status(404, "gone".into()),
+        _ => Reply::file(&content()),
+    });
+    let (_folder, path) = target();
+    let error = fetch_in_segments(&known(&server.url("/")), &path).await.unwrap_err();
+    assert!(matches!(error, Error::Download { status: Some(404), .. }), "{error}");
+    let kept = std::fs::read(&path).unwrap();
+    assert!(kept.len() >= 200_000 && kept == content()[..kept.len()], "{} bytes", kept.len());
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ pub struct Asked {
     pub path: String,
     pub host: String,
     pub from: usize,
+    /// The last byte, if one was named.
+    pub to: Option<usize>,
     pub token: Option<String>,
 }
 
@@ -19,7 +21,7 @@ pub enum Reply {
     File { bytes: Vec<u8>, cut_after: Option<usize> },
     /// Go there.
     Redirect(String),
-    /// A status, with a body.
+    /// A status, with a body, whatever part was asked for.
     Status(u16, String),
     /// A file that claims to be this long.
     Long(u64),
@@ -74,8 +76,9 @@ fn read(stream: &TcpStream) -> Option<Asked> {
             "host" => asked.host = value.to_owned(),
             "authorization" => asked.token = Some(value.to_owned()),
             "range" => {
-                let from = value.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
-                asked.from = from.and_then(|from| from.parse().ok()).unwrap();
+                let range = value.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+                let (from, to) = range.unwrap();
+                (asked.from, asked.to) = (from.parse().unwrap(), to.parse().ok());
             }
             _ => {}
         }
@@ -88,11 +91,12 @@ fn answer(mut stream: TcpStream, asked: &Asked, reply: Reply) -> std::io::Result
     match reply {
         Reply::File { bytes, cut_after } => {
             let (total, from) = (bytes.len(), asked.from);
-            let status = match from {
-                0 => "200 OK".to_owned(),
-                _ => format!("206 Partial\r\ncontent-range: bytes {from}-{}/{total}", total - 1),
+            let last = asked.to.unwrap_or(total - 1);
+            let status = match (from, asked.to) {
+                (0, None) => "200 OK".to_owned(),
+                _ => format!("206 Partial\r\ncontent-range: bytes {from}-{last}/{total}"),
             };
-            let length = total - from;
+            let length = last + 1 - from;
             write!(
                 stream,
                 "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"x\"\r\n{end}"

@@ -118,7 +118,7 @@ impl Hub {
 
     async fn list(&self, downloader: &Downloader, model: &HubModel) -> Result<Listing> {
         let path = format!("api/models/{}/revision/{}?blobs=true", model.repo, model.revision);
-        let wanted = self.wanted(&path, MAX_LIST_BYTES, None)?;
+        let wanted = self.wanted(&path, MAX_LIST_BYTES)?;
         let text = downloader.text(&wanted).await.map_err(|e| self.explain(model, e))?;
         serde_json::from_str(&text).map_err(|e| {
             Error::download(&wanted.url, format!("the hub's answer is not understood: {e}"))
@@ -140,8 +140,11 @@ impl Hub {
         if !blob.exists() {
             let incomplete = blob.with_extension("incomplete");
             let path = format!("{}/resolve/{sha}/{}", model.repo, file.rfilename);
-            let sha256 = file.lfs.as_ref().map(|lfs| lfs.sha256.clone());
-            let wanted = self.wanted(&path, file.size.max(1), sha256)?;
+            let wanted = Wanted {
+                bytes: Some(file.size),
+                sha256: file.lfs.as_ref().map(|lfs| lfs.sha256.clone()),
+                ..self.wanted(&path, file.size.max(1))?
+            };
             let fetched = downloader.fetch(&wanted, &incomplete, told).await;
             fetched.map_err(|error| self.explain(model, error))?;
             fs::rename(&incomplete, &blob).map_err(io)?;
@@ -156,11 +159,11 @@ impl Hub {
         Ok(())
     }
 
-    fn wanted(&self, path: &str, max_bytes: u64, sha256: Option<String>) -> Result<Wanted> {
+    fn wanted(&self, path: &str, max_bytes: u64) -> Result<Wanted> {
         let base = self.endpoint.as_str().trim_end_matches('/');
         let url = format!("{base}/{path}");
         let url = url.parse().map_err(|e| Error::download(&url, format!("is no address: {e}")))?;
-        Ok(Wanted { url, token: self.token.clone(), max_bytes, sha256 })
+        Ok(Wanted { url, token: self.token.clone(), max_bytes, bytes: None, sha256: None })
     }
 
     /// Refuses before the first byte what the disk cannot hold in the end.

@@ -8,7 +8,8 @@
 The server is kept to processor 0, its worker (which draws all the while, where a row says so) and the clients to
 processor 1. Each row prints one line of JSON.
 """
-import asyncio, json, os, re, shutil, sqlite3, statistics, subprocess, sys, tempfile, time, urllib.request
+import asyncio, bisect, json, os, re, select, shutil, socket, sqlite3, statistics, subprocess, sys, tempfile, threading
+import time, urllib.request
 
 JOBS = 100_000
 SMALL = {"prompt": "red apple, noto style", "num_inference_steps": 2, "width": 64, "height": 64, "seed": 7}
@@ -34,7 +35,7 @@ class Server:
     def post(self, path, body):
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
-        return json.load(urllib.request.urlopen(request))
+        return json.loads(urllib.request.urlopen(request).read() or "null")
 
     def finished(self, body):
         job = self.post("/api/generate/image", body)["job_id"]
@@ -49,6 +50,46 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Drawing:
+    """Pictures of many steps, one after the other for as long as the block lasts; `pauses` counts how often none was drawn."""
+
+    BODY = SMALL | {"width": 256, "height": 256, "num_inference_steps": 100, "num_images": 4}
+
+    def __init__(self, server):
+        self.server, self.pauses, self.is_over = server, 0, threading.Event()
+        self.jobs = [self.more(), self.more()]
+        while not server.get("/api/queue")["processing"]:
+            time.sleep(0.01)
+        self.thread = threading.Thread(target=self.keep_drawing)
+
+    def more(self):
+        return self.server.post("/api/generate/image", self.BODY)["job_id"]
+
+    def keep_drawing(self):
+        while not self.is_over.wait(0.2):
+            queue = self.server.get("/api/queue")
+            self.pauses += queue["processing"] == 0
+            if queue["pending"] == 0:
+                self.jobs.append(self.more())
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.thread.join()
+        for job in self.jobs:
+            if self.server.get(f"/api/generate/{job}")["status"] in ("pending", "processing"):
+                self.server.post(f"/api/generate/{job}/cancel", {})
 
 
 def seed(folder, job):
@@ -78,16 +119,10 @@ def wrk(url, seconds=8):
 
 
 def reads(binary, folder):
-    server = Server(binary, folder)
-    long = SMALL | {"width": 256, "height": 256, "num_inference_steps": 100}
-    for _ in range(8):
-        server.post("/api/generate/image", long)
-    time.sleep(1)
-    one = wrk(f"{server.url}/api/generate/bench-5000")
-    page = wrk(f"{server.url}/api/generate?limit=20")
-    draws = server.get("/api/queue")["processing"]
-    server.stop()
-    return {"get": one, "list_of_20": page, "generations_running": draws}
+    with Server(binary, folder) as server, Drawing(server) as drawing:
+        one = wrk(f"{server.url}/api/generate/bench-5000")
+        page = wrk(f"{server.url}/api/generate/?limit=20")
+    return {"get": one, "list_of_20": page, "pauses_of_the_drawing": drawing.pauses}
 
 
 async def client(host, port, body, count, times):
@@ -190,43 +225,75 @@ def overhead(binary, folder):
 
 
 def listeners(binary, folder):
-    server, count = Server(binary, folder), 1000
-    server.finished(SMALL)
-    before = server.rss_kib()
-    job = server.post("/api/generate/image", SMALL | {"num_inference_steps": 60, "width": 256, "height": 256})["job_id"]
-    heard = {}
-
-    async def listen(ready):
-        reader, writer = await asyncio.open_connection(server.host, server.port)
-        writer.write(f"GET /api/progress/stream/{job} HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n\r\n".encode())
-        await reader.readuntil(b"\r\n\r\n")
-        ready.release()
-        while line := await reader.readline():
-            if line.startswith(b"data:"):
-                data = json.loads(line[5:])
-                heard.setdefault((data["status"], data["stage"], data["current_step"]), []).append(time.perf_counter())
-                if data["status"] == "completed":
-                    break
-        writer.close()
-
-    async def all_listeners():
-        ready = asyncio.Semaphore(0)
-        tasks = [asyncio.create_task(listen(ready)) for _ in range(count)]
+    """The client only notes when which bytes came, and reads them afterwards: it shares its processor with the drawing."""
+    count = 1000
+    with Server(binary, folder) as server:
+        server.finished(SMALL)
+        before = server.rss_kib()
+        body = SMALL | {"num_inference_steps": 60, "width": 256, "height": 256}
+        server.post("/api/queue/pause", {})
+        job = server.post("/api/generate/image", body)["job_id"]
+        request = f"GET /api/progress/stream/{job} HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n\r\n".encode()
+        poll, sockets, heard = select.epoll(), {}, {}
         for _ in range(count):
-            await ready.acquire()
+            connection = socket.create_connection((server.host, int(server.port)))
+            connection.sendall(request)
+            sockets[connection.fileno()], heard[connection.fileno()] = connection, []
+            poll.register(connection, select.EPOLLIN)
+        hear(poll, sockets, heard, lambda: all(b"pending" in b"".join(c for _, c in chunks) for chunks in heard.values()))
         more = server.rss_kib() - before
-        await asyncio.gather(*tasks)
-        return more
+        server.post("/api/queue/resume", {})
+        hear(poll, sockets, heard, lambda: not sockets)
+        more_at_the_end = server.rss_kib() - before
+    delays = delays_of([messages(chunks) for chunks in heard.values()])
+    return {"listeners": count, "more_rss_mib": more / 1024, "more_rss_mib_at_the_end": more_at_the_end / 1024,
+            "events": len(delays) // count, "p50_ms_after_first": statistics.median(delays),
+            "p99_ms_after_first": statistics.quantiles(delays, n=100)[98], "max_ms_after_first": max(delays)}
 
-    more = asyncio.run(all_listeners())
-    # How long after the first listener the others heard of each event that all of them heard.
-    late = [1000 * (t - min(times)) for times in heard.values() if len(times) == count for t in times]
-    server.stop()
-    return {"listeners": count, "more_rss_mib": more / 1024, "events_heard_by_all": len(late) // count,
-            "p99_ms_after_first": statistics.quantiles(late, n=100)[98]}
+
+def hear(poll, sockets, heard, is_done):
+    """Notes what comes and when, until `is_done`; who has heard the end is closed."""
+    while not is_done():
+        for fd, _ in poll.poll(1):
+            chunk = sockets[fd].recv(1 << 16)
+            heard[fd].append((time.monotonic(), chunk))
+            if not chunk or chunk.endswith(b"0\r\n\r\n"):
+                poll.unregister(fd)
+                sockets.pop(fd).close()
+
+
+def messages(chunks):
+    """`(how far, when)` of each message of a stream, by the time at which the last of its bytes came."""
+    found, ends, text = [], [], b""
+    for at, chunk in chunks:
+        text += chunk
+        ends.append((len(text), at))
+    for match in re.finditer(rb"data: (\{.*?\})\n", text):
+        at = ends[bisect.bisect_left(ends, (match.end(),))][1]
+        data = json.loads(match[1])
+        status = ["pending", "processing", "completed"].index(data["status"])
+        found.append(((status, data["image"], data["current_step"], data["stage"] or ""), at))
+    return found
+
+
+def delays_of(streams):
+    """How long after the first of all listeners each of them knew of each event: heard it, or one after it."""
+    order, first = {}, {}
+    for stream in streams:
+        for far, at in stream:
+            first[far] = min(at, first.get(far, at))
+    order = {far: place for place, far in enumerate(sorted(first, key=first.get))}
+    delays = []
+    for stream in streams:
+        known = [(order[far], at) for far, at in stream]
+        for far, place in order.items():
+            if far[0] > 0:
+                delays.append(1000 * max(0.0, min(at for seen, at in known if seen >= place) - first[far]))
+    return delays
 
 
 def main():
+    os.sched_setaffinity(0, {1})
     binary, *names = sys.argv[1:]
     rows = {"ready": ready, "reads": reads, "enqueue": enqueue, "claim": claim, "listeners": listeners, "overhead": overhead}
     folder = tempfile.mkdtemp()

@@ -37,7 +37,7 @@ test-faults rounds="100":
 
 # The storage's tests on a PostgreSQL of their own
 test-postgres:
-    scripts/with-postgres cargo test --locked --package masuka-storage
+    scripts/with-postgres cargo test --locked --workspace --test storage
 
 # A model as wide as FLUX.1-dev, made by diffusers in a minute (2.5 GB) and held against it
 test-flux-shaped:
@@ -53,7 +53,11 @@ test-training-slice:
 
 # The storage's tests on an S3 server of their own (SeaweedFS)
 test-s3:
-    scripts/with-s3 cargo test --locked --package masuka-storage
+    scripts/with-s3 cargo test --locked --workspace --test storage
+
+# Signals between machines by NATS, on servers of the tests' own
+test-nats:
+    scripts/with-nats cargo test --locked --workspace --test storage nats
 
 # A thousand jobs: memory and open files stay as they are; some minutes
 test-soak:

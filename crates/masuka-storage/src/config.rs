@@ -13,6 +13,8 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// `sqlite:…` or `postgres://…`; `None` is SQLite in the data folder.
     pub database_url: Option<String>,
+    /// `nats://…`: carries signals between machines; without it PostgreSQL does.
+    pub nats_url: Option<String>,
     /// Where blobs are kept.
     pub blobs: BlobConfig,
     /// How much of the blobs may be copied for the engine, where they are not files of this machine.
@@ -34,6 +36,7 @@ impl StorageConfig {
         Self {
             data_dir: data_dir.to_owned(),
             database_url: None,
+            nats_url: None,
             blobs: BlobConfig::Local,
             cache: CacheLimits::default(),
         }

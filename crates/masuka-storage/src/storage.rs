@@ -73,6 +73,11 @@ impl Storage {
         &self.signer
     }
 
+    /// What all processes of this studio, and only they, know it by.
+    pub fn studio(&self) -> String {
+        self.signer.word("studio")
+    }
+
     /// Where a client may read `key` for at least an hour.
     pub fn link(&self, key: &BlobKey, now_seconds: i64) -> Link {
         match self.blobs.url(key, now_seconds) {

@@ -53,6 +53,8 @@ pub struct Environment {
     pub import_hosts: Option<String>,
     /// `DATABASE_URL`: SQLite or PostgreSQL.
     pub database_url: Option<String>,
+    /// `NATS_URL`: carries signals between machines.
+    pub nats_url: Option<String>,
     /// `S3_BUCKET`: files are kept there instead of in the data folder.
     pub s3_bucket: Option<String>,
     /// `S3_ENDPOINT_URL`: R2, or whatever else speaks S3.
@@ -105,6 +107,7 @@ impl Environment {
             import_dir: value("MASUKA_IMPORT_DIR").map(PathBuf::from),
             import_hosts: text("MASUKA_IMPORT_HOSTS"),
             database_url: text("DATABASE_URL"),
+            nats_url: text("NATS_URL"),
             s3_bucket: text("S3_BUCKET"),
             s3_endpoint_url: text("S3_ENDPOINT_URL"),
             s3_region: text("S3_REGION"),

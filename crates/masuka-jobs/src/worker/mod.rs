@@ -78,7 +78,7 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let runtime = Arc::new(runtime);
         let storage = runtime.block_on(Storage::open(config))?;
-        let bus = Bus::join(config, &options.id);
+        let bus = Bus::join(config, &storage.studio(), &options.id);
         let new = NewProcess {
             id: options.id.clone(),
             role: "worker",

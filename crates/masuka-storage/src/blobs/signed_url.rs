@@ -43,10 +43,19 @@ impl UrlSigner {
         self.mac(key, expires).verify_slice(&bytes).is_ok()
     }
 
+    /// A word for `purpose` that nobody guesses who does not know the secret.
+    pub(crate) fn word(&self, purpose: &str) -> String {
+        let mut mac = self.mac.clone();
+        mac.update(purpose.as_bytes());
+        hex(&mac.finalize().into_bytes()[..16])
+    }
+
     /// Method, key and expiry under the secret.
     fn mac(&self, key: &BlobKey, expires: i64) -> Hmac<Sha256> {
         let mut mac = self.mac.clone();
-        mac.update(format!("GET\n{key}\n{expires}").as_bytes());
+        for part in ["GET\n", key.as_str(), "\n", &expires.to_string()] {
+            mac.update(part.as_bytes());
+        }
         mac
     }
 }
@@ -54,7 +63,12 @@ impl UrlSigner {
 /// Bytes as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        digits.push(digit(byte >> 4));
+        digits.push(digit(byte & 15));
+    }
+    digits
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -2,7 +2,9 @@
 //! asks each second besides.
 
 mod sockets; // within one data folder
-mod notices; // between machines, through PostgreSQL
+mod far; // between machines
+mod nats; // by NATS
+mod postgres; // by PostgreSQL
 
 use std::sync::Arc;
 
@@ -11,8 +13,10 @@ use tokio::sync::broadcast;
 
 use crate::config::StorageConfig;
 
-use notices::Notices;
+use far::Far;
 use sockets::Sockets;
+
+pub use nats::{nats_servers, nats_version};
 
 /// How many signals a slow listener may lag behind before it loses some.
 const BACKLOG: usize = 1024;
@@ -54,12 +58,12 @@ pub enum Signal {
 pub struct Bus {
     here: broadcast::Sender<Signal>,
     elsewhere: Option<Arc<Sockets>>,
-    far: Option<Arc<Notices>>,
+    far: Option<Arc<Far>>,
 }
 
 impl Bus {
-    /// Joins the bus of `config`'s data folder and database under the name `id`.
-    pub fn join(config: &StorageConfig, id: &str) -> Self {
+    /// Joins the bus of `config`'s data folder and of `studio`'s other machines under the name `id`.
+    pub fn join(config: &StorageConfig, studio: &str, id: &str) -> Self {
         let (here, _) = broadcast::channel(BACKLOG);
         let elsewhere = Sockets::open(&config.data_dir, id, here.clone());
         if let Err(error) = &elsewhere {
@@ -67,7 +71,7 @@ impl Bus {
                 "no socket for signals ({error}); other processes are asked each second instead"
             );
         }
-        let far = Notices::start(config, id, here.clone());
+        let far = Far::start(config, studio, id, here.clone());
         if let Err(error) = &far {
             tracing::warn!(
                 "no signals from other machines ({error}); they are asked each second instead"
@@ -86,8 +90,8 @@ impl Bus {
         if let (Some(sockets), Ok(bytes)) = (&self.elsewhere, serde_json::to_vec(signal)) {
             sockets.send(&bytes);
         }
-        if let Some(notices) = &self.far {
-            notices.send(signal);
+        if let Some(far) = &self.far {
+            far.send(signal);
         }
     }
 

@@ -9,3 +9,4 @@ mod hub; // base models from a hub
 mod downloads; // files from elsewhere
 mod full; // what a full disk leaves behind
 mod signals; // what processes tell each other at once
+mod nats; // between machines

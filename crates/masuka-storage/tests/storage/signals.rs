@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a signal is sent again until the other side has begun to listen.
 const AGAIN: Duration = Duration::from_millis(50);
 
-fn cancel(job_id: &str) -> Signal {
+pub fn cancel(job_id: &str) -> Signal {
     Signal::CancelRequested { job_id: job_id.into() }
 }
 
@@ -24,7 +24,7 @@ async fn hears(receiver: &mut Receiver<Signal>) -> Signal {
 }
 
 /// Sends until it is heard, as the other side may not listen yet.
-async fn connect(from: &Bus, to: &mut Receiver<Signal>) {
+pub async fn connect(from: &Bus, to: &mut Receiver<Signal>) {
     let hello = Signal::JobQueued;
     let heard = async {
         loop {
@@ -38,7 +38,7 @@ async fn connect(from: &Bus, to: &mut Receiver<Signal>) {
 }
 
 /// The next signal that is no greeting.
-async fn next(receiver: &mut Receiver<Signal>) -> Signal {
+pub async fn next(receiver: &mut Receiver<Signal>) -> Signal {
     loop {
         match hears(receiver).await {
             Signal::JobQueued => {}
@@ -50,7 +50,8 @@ async fn next(receiver: &mut Receiver<Signal>) -> Signal {
 #[tokio::test]
 async fn processes_of_a_data_folder_hear_each_other_once() {
     let store = Store::new().await;
-    let (one, other) = (Bus::join(&store.config, "one"), Bus::join(&store.config, "other"));
+    let (one, other) =
+        (Bus::join(&store.config, "s", "one"), Bus::join(&store.config, "s", "other"));
     let (mut own, mut far) = (one.subscribe(), other.subscribe());
     connect(&one, &mut far).await;
     for job in ["a", "b", "c"] {
@@ -71,7 +72,8 @@ async fn machines_of_a_database_hear_each_other_where_it_is_postgresql() {
     }
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = StorageConfig { data_dir: folder.path().into(), ..store.config.clone() };
-    let (here, there) = (Bus::join(&store.config, "here"), Bus::join(&elsewhere, "there"));
+    let (here, there) =
+        (Bus::join(&store.config, "s", "here"), Bus::join(&elsewhere, "s", "there"));
     let mut far = there.subscribe();
     connect(&here, &mut far).await;
     let preview = "x".repeat(20_000);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::pipelines::Offload;
+use masuka_storage::bus::nats_version;
 use serde_json::{Map, Value, json};
 
 use super::print_json;
@@ -28,6 +29,8 @@ struct Findings {
     /// What a picture of that model takes in each memory mode, in bytes; unknown before it is unpacked.
     memory_modes: Vec<(Offload, u64)>,
     hf_token_is_set: bool,
+    /// The version of the server of `NATS_URL`, if one is named and answers.
+    nats: Option<String>,
     cpu_level: Option<String>,
     problems: Vec<String>,
 }
@@ -62,6 +65,7 @@ impl Findings {
         problems.extend(engine::use_level(environment).err().map(|error| format!("{error:#}")));
         let device_in_use = device_in_use(environment, &mut problems);
         let model = model_in_use(environment, &mut problems);
+        let nats = nats_in_use(environment, &mut problems);
         Self {
             processor: Processor::detect(),
             memory: Memory::detect(),
@@ -70,6 +74,7 @@ impl Findings {
             devices,
             model,
             data_dir,
+            nats,
             hf_token_is_set: environment.hf_token_is_set,
             cpu_level: environment.cpu_level.clone(),
             problems,
@@ -105,6 +110,7 @@ impl Findings {
             "memory_modes_bytes": self.memory_modes.iter().map(|(mode, bytes)| {
                 (mode.name().to_owned(), json!(bytes))
             }).collect::<Map<_, _>>(),
+            "nats_version": self.nats,
             "hf_token_is_set": self.hf_token_is_set,
             "problems": self.problems,
         })
@@ -139,6 +145,9 @@ impl Findings {
             println!("            a picture takes about {} with --offload {mode}", gib(*bytes));
         }
         println!("HF_TOKEN    {}", if self.hf_token_is_set { "set" } else { "not set" });
+        if let Some(version) = &self.nats {
+            println!("NATS        answers, version {version}");
+        }
         for problem in &self.problems {
             println!("problem     {problem}");
         }
@@ -174,6 +183,15 @@ fn model_in_use(environment: &Environment, problems: &mut Vec<String>) -> String
             starter_folder.display()
         ),
     }
+}
+
+/// Whether the server of `NATS_URL` answers, if one is named.
+fn nats_in_use(environment: &Environment, problems: &mut Vec<String>) -> Option<String> {
+    let url = environment.nats_url.as_deref()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let version = runtime.map_err(anyhow::Error::from);
+    let version = version.and_then(|runtime| Ok(runtime.block_on(nats_version(url))?));
+    version.map_err(|error| problems.push(format!("{error:#}"))).ok()
 }
 
 /// Of the model in use, if it lies on disk.

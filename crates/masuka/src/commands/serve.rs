@@ -39,7 +39,7 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
     let base_model = registry::enter(&storage, environment).await?;
     let preloaded = base_models::default_id(storage.database(), &base_model).await?;
     let id = Uuid::new_v4().to_string();
-    let bus = Bus::join(&config, &id);
+    let bus = Bus::join(&config, &storage.studio(), &id);
     let state = json!({ "version": env!("CARGO_PKG_VERSION") });
     let new = NewProcess { id: id.clone(), role: "server", supervisor_id: None, state };
     let _lock = storage.processes().enter(&new).await?;

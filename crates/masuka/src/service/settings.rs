@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use masuka_diffusion::devices::DeviceKind;
 use masuka_server::ServerOptions;
 use masuka_storage::StorageConfig;
+use masuka_storage::bus::nats_servers;
 use masuka_storage::config::{BlobConfig, S3Config};
 use masuka_storage::downloads::{Hub, Reach};
 
@@ -25,6 +26,10 @@ const MAX_UPLOAD_BYTES: u64 = 4 << 30;
 pub fn storage(environment: &Environment) -> anyhow::Result<StorageConfig> {
     let mut config = StorageConfig::local(&environment.data_dir());
     config.database_url.clone_from(&environment.database_url);
+    if let Some(url) = &environment.nats_url {
+        nats_servers(url).map_err(|error| Usage(error.to_string()))?;
+        config.nats_url = Some(url.clone());
+    }
     if let Some(bucket) = &environment.s3_bucket {
         config.blobs = BlobConfig::S3(s3(bucket, environment)?);
     }

@@ -53,12 +53,21 @@ fn doctor_says_what_is_wrong_and_fails() {
         .with("MASUKA_DEVICE", "tpu")
         .with("MASUKA_BASE_MODEL", "gone")
         .with("MASUKA_CPU_LEVEL", "sse9")
+        .with("NATS_URL", "nats://ada:secret@127.0.0.1:1") // nobody listens there
         .with("MASUKA_DATA_DIR", "/proc/none");
     let run = desk.run(&["doctor", "--json"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("error: 4 problems found"), "{}", run.stderr);
+    assert!(run.stderr.contains("error: 5 problems found"), "{}", run.stderr);
     let problems = run.json()["problems"].to_string();
-    for part in ["MASUKA_DEVICE", "MASUKA_BASE_MODEL", "MASUKA_CPU_LEVEL", "set MASUKA_DATA_DIR"] {
+    let parts = [
+        "MASUKA_DEVICE",
+        "MASUKA_BASE_MODEL",
+        "MASUKA_CPU_LEVEL",
+        "NATS_URL",
+        "set MASUKA_DATA_DIR",
+    ];
+    for part in parts {
         assert!(problems.contains(part), "{part}: {problems}");
     }
+    assert!(!problems.contains("secret"), "{problems}");
 }

@@ -55,7 +55,8 @@ pub(crate) struct Strip {
     pub c_stride: usize,
     /// Adds to what C holds.
     pub add: bool,
-    /// Of B, what comes soon: [`NEXT_B`] bytes a step are fetched into the first cache.
+    /// Of B, what comes soon: [`NEXT_B`] bytes a step are fetched into the second cache. Into the first they would keep its
+    /// few places for misses from the tiles that are needed now.
     pub next_b: *const u8,
     /// Of A, what comes soon: [`NEXT_A`] bytes a step are fetched into the second cache.
     pub next_a: *const u8,
@@ -226,12 +227,12 @@ macro_rules! strip {
                     "tileloadd tmm6, [{b} + {line}]",
                     "tileloadd tmm7, [{b} + {line} + 1024]",
                     "tileloaddt1 tmm5, [{a} + {line} + 1024]",
-                    "prefetcht0 [{next_b}]",
-                    "prefetcht0 [{next_b} + 64]",
-                    "prefetcht0 [{next_b} + 128]",
+                    "prefetcht1 [{next_b}]",
+                    "prefetcht1 [{next_b} + 64]",
+                    "prefetcht1 [{next_b} + 128]",
                     concat!($dot, " tmm0, tmm4, tmm6"),
                     concat!($dot, " tmm1, tmm4, tmm7"),
-                    "prefetcht0 [{next_b} + 192]",
+                    "prefetcht1 [{next_b} + 192]",
                     "prefetcht1 [{next_a}]",
                     "prefetcht1 [{next_a} + 64]",
                     concat!($dot, " tmm2, tmm5, tmm6"),

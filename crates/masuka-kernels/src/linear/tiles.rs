@@ -15,7 +15,7 @@ use crate::{Simd, threads, vector};
 /// Steps of a slab.
 const SLAB: usize = 16;
 /// Rows of a block and panels of a block of sums.
-const BLOCK: (usize, usize) = (256, 6);
+const BLOCK: (usize, usize) = (256, 8);
 /// The same where the right side has to be computed first, which more rows pay for.
 const BLOCK_OF_COMPUTED: (usize, usize) = (768, 2);
 /// Tasks a thread should find, so that none waits long for the last.
@@ -89,7 +89,9 @@ impl<'a, F: Format, P: RightSide<F>> Cut<'a, F, P> {
         let panels_per_split = panel_count.div_ceil(splits).max(1);
         let splits = panel_count.div_ceil(panels_per_split);
         let steps = panels.depth().div_ceil(F::GROUP).div_ceil(TILE);
-        let slab = steps.div_ceil(steps.div_ceil(SLAB).max(1)).max(1);
+        // A single group of rows uses B once: it passes in one piece.
+        let slabs = if x.rows() <= STEP { 1 } else { steps.div_ceil(SLAB).max(1) };
+        let slab = steps.div_ceil(slabs).max(1);
         Self {
             token,
             format,

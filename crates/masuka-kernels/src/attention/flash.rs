@@ -1,6 +1,9 @@
 //! Blocks of queries walk over blocks of keys: scores, weights and sums of a block stay in the second cache. A task
 //! is a block of queries of one head, so the result does not depend on the number of threads.
 
+use std::f32::consts::LOG2_E;
+
+use super::bound::{MOST, longest_squared};
 use super::pack::{HeadLayout, Unit, pack_heads};
 use super::softmax::{Row, Running, weigh};
 use super::{AttentionShape, Qkv, Scoring, Strides};
@@ -40,7 +43,7 @@ pub(super) fn attention<T: Number>(
         for first in (0..heads).step_by(group) {
             let count = group.min(heads - first);
             let packed = &mut packed[..count * layout.len()];
-            pack_heads(simd, shape, qkv, first, layout, packed);
+            let longest_keys = pack_heads(simd, shape, qkv, first, layout, packed);
             threads::parallel_for(count * blocks, |task| {
                 let (i, start) = (task / blocks, task % blocks * QUERIES);
                 let (b, h) = ((first + i) / shape.h, (first + i) % shape.h);
@@ -56,6 +59,7 @@ pub(super) fn attention<T: Number>(
                     rows_at_once: rows_at_once(simd),
                     at: (b, h, start),
                     packed,
+                    longest_key: longest_keys[i].sqrt(),
                     out: (out, out_strides.l),
                 };
                 Workspace::with(layout, |workspace| vector::run(simd, (&block, workspace)));
@@ -74,6 +78,8 @@ struct QueryBlock<'a, T: Number> {
     /// Batch element, head, first query.
     at: (usize, usize, usize),
     packed: *const Unit<T>,
+    /// Of the head, its length.
+    longest_key: f32,
     /// The first query's row of the result and the distance to the next.
     out: (*mut T, usize),
 }
@@ -125,6 +131,11 @@ impl<T: Number> QueryBlock<'_, T> {
         let seen_by_last = self.seen(count - 1);
         let mut running = [Running::START; QUERIES];
         let tools = Tools::new(v);
+        for (i, running) in running.iter_mut().enumerate().take(count) {
+            if let Some(bound) = self.bound(v, i) {
+                *running = Running::below(bound);
+            }
+        }
         // SAFETY: the caller's promise: the workspace has room for QUERIES rows.
         unsafe {
             self.load_queries(count, work);
@@ -150,6 +161,19 @@ impl<T: Number> QueryBlock<'_, T> {
     fn seen(&self, i: usize) -> usize {
         let AttentionShape { l_q, l_k, .. } = self.shape;
         if self.scoring.causal { self.at.2 + i + l_k - l_q + 1 } else { l_k }
+    }
+
+    /// What no score of query `i` of the block exceeds, in powers of two, if that is low enough to be of use.
+    #[inline(always)]
+    fn bound<V: Vectors>(&self, v: V, i: usize) -> Option<f32> {
+        let ((b, h, start), strides) = (self.at, self.qkv.q.strides);
+        let from = b * strides.b + h * strides.h + (start + i) * strides.l;
+        let query = &self.qkv.q.data[from..from + self.shape.d];
+        let row = Rows { start: query.as_ptr(), stride: strides.l, count: 1, len: query.len() };
+        // SAFETY: the row is a slice.
+        let length = unsafe { longest_squared(v, &row) }.sqrt();
+        let bound = self.scoring.scale.abs() * LOG2_E * length * self.longest_key;
+        (self.scoring.bias.is_none() && bound <= MOST).then_some(bound)
     }
 
     /// Copies the queries, and zeros behind them to the end of their rows.

@@ -6,6 +6,7 @@
 
 mod reference; // what is meant
 mod flash; // blocks of queries walk over blocks of keys
+mod bound; // how high a query's scores can be
 mod pack; // keys and values of a head, packed for the products
 mod backward; // gradients, block by block of queries
 mod softmax; // one block of scores to weights, with the running maximum and sum

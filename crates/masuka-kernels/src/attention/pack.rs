@@ -1,6 +1,7 @@
 //! Keys and values of some heads, packed for the two products: of Q·Kᵀ the keys are columns, of P·V they are the
 //! sum's axis.
 
+use super::bound::longest_squared;
 use super::{AttentionShape, Qkv};
 use crate::level::Simd;
 use crate::panels::{Panels, Rows, pack_rows, pack_rows_as_columns};
@@ -53,7 +54,8 @@ impl Work for MakePanels {
     }
 }
 
-/// Packs the heads `first`, `first + 1`, … of all batch elements' heads, as many as `to` holds.
+/// Packs the heads `first`, `first + 1`, … of all batch elements' heads, as many as `to` holds. Returns |k|² of each head's
+/// longest key.
 pub(super) fn pack_heads<T: Number>(
     simd: Simd,
     shape: AttentionShape,
@@ -61,20 +63,23 @@ pub(super) fn pack_heads<T: Number>(
     first: usize,
     layout: HeadLayout,
     to: &mut [Unit<T>],
-) {
+) -> Vec<f32> {
     let parts = layout.keys.count();
     let heads = to.len() / layout.len();
     let to = SharedPtr::new(to);
-    threads::parallel_for(heads * parts, |task| {
+    let mut longest = vec![0.0; heads * parts];
+    threads::parallel_chunks(&mut longest, 1, |task, longest| {
         let (head, part) = (task / parts, task % parts);
         let (b, h) = ((first + head) / shape.h, (first + head) % shape.h);
         // SAFETY: heads have disjoint places, and parts disjoint panels of keys and rows of values.
         let to = unsafe { to.at(head * layout.len()) };
-        vector::run(simd, PackPart { shape, qkv, at: (b, h), part, layout, to });
+        longest[0] = vector::run(simd, PackPart { shape, qkv, at: (b, h), part, layout, to });
     });
+    let longer = |a: f32, &b: &f32| if b <= a { a } else { b };
+    longest.chunks(parts.max(1)).map(|parts| parts.iter().fold(0.0, longer)).collect()
 }
 
-/// Packs the keys of one panel, and the values that belong to them.
+/// Packs the keys of one panel, and the values that belong to them; |k|² of the longest of these keys.
 struct PackPart<'a, T: Number> {
     shape: AttentionShape,
     qkv: &'a Qkv<'a, T>,
@@ -85,10 +90,10 @@ struct PackPart<'a, T: Number> {
 }
 
 impl<T: Number> Work for PackPart<'_, T> {
-    type Output = ();
+    type Output = f32;
 
     #[inline(always)]
-    fn run<V: Vectors>(self, v: V) {
+    fn run<V: Vectors>(self, v: V) -> f32 {
         let Self { shape, qkv, at: (b, h), part, layout, to } = self;
         let HeadLayout { keys, key_depth, values, value_depth } = layout;
         let (key, vectors) = (keys.column(part), keys.vectors(part));
@@ -111,6 +116,7 @@ impl<T: Number> Work for PackPart<'_, T> {
                 let panel = panel.add(key / depth * vectors * V::LANES);
                 pack_rows::<V, T::Product>(&some, count.div_ceil(depth), vectors, panel);
             }
+            longest_squared(v, &rows(&qkv.k))
         }
     }
 }

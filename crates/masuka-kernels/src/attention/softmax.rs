@@ -28,12 +28,20 @@ pub(super) struct Row<T> {
 /// What is known of a query's scores so far.
 #[derive(Clone, Copy)]
 pub(super) struct Running {
+    /// What weights are relative to: the highest score so far, or a bound of all.
     pub maximum: f32,
+    /// No score is above the maximum.
+    pub bounded: bool,
     pub sum: f32,
 }
 
 impl Running {
-    pub const START: Self = Self { maximum: f32::NEG_INFINITY, sum: 0.0 };
+    pub const START: Self = Self { maximum: f32::NEG_INFINITY, bounded: false, sum: 0.0 };
+
+    /// Of a query whose products with keys, times the factor, are all below `bound` powers of two; without bias.
+    pub fn below(bound: f32) -> Self {
+        Self { maximum: bound, bounded: true, sum: 0.0 }
+    }
 }
 
 /// Writes the weights relative to the new maximum, and returns the factor for what was weighted by the old one.
@@ -48,6 +56,10 @@ pub(super) unsafe fn weigh<V: Vectors, T: Number>(
 ) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
+        if running.bounded {
+            running.sum += write_weights(v, row, row.scale * LOG2_E, running.maximum);
+            return 1.0;
+        }
         let (factor, highest) = scaled_maximum(v, row);
         let before = running.maximum;
         running.maximum = before.max(highest);

@@ -28,18 +28,29 @@ impl RotaryTables {
         device: &Device,
     ) -> Result<Self> {
         let image = (0..rows).flat_map(|y| (0..columns).map(move |x| [0, y, x]));
-        let positions = std::iter::repeat_n([0; 3], text_tokens).chain(image);
-        let mut angles = Vec::new();
-        for position in positions {
-            for (&channels, at) in axes.iter().zip(position) {
-                let frequency = |i: usize| THETA.powf(-(2.0 * i as f64) / channels as f64);
-                angles.extend((0..channels / 2).map(|i| at as f64 * frequency(i)));
-            }
-        }
-        let shape = (text_tokens + rows * columns, axes.iter().sum::<usize>() / 2);
+        let positions: Vec<[usize; 3]> =
+            std::iter::repeat_n([0; 3], text_tokens).chain(image).collect();
+        let shape = (positions.len(), axes.iter().sum::<usize>() / 2);
         let table = |f: fn(f64) -> f64| {
-            Tensor::from_iter(angles.iter().map(|&a| f(a) as f32), device)?.reshape(shape)
+            // Many tokens share a row or a column, so each is computed once.
+            let lines: Vec<_> =
+                axes.iter().map(|&axis| lines(axis, rows.max(columns), f)).collect();
+            let mut numbers = Vec::with_capacity(shape.0 * shape.1);
+            for position in &positions {
+                for (line, &at) in lines.iter().zip(position) {
+                    numbers.extend_from_slice(&line[at]);
+                }
+            }
+            Tensor::from_vec(numbers, shape, device)
         };
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
+}
+
+/// `f` of the angles of an axis of `channels` channels at positions 0, 1, … `count` - 1.
+fn lines(channels: usize, count: usize, f: fn(f64) -> f64) -> Vec<Vec<f32>> {
+    let frequency = |i: usize| THETA.powf(-(2.0 * i as f64) / channels as f64);
+    let frequencies: Vec<f64> = (0..channels / 2).map(frequency).collect();
+    let line = |at: usize| frequencies.iter().map(|x| f(at as f64 * x) as f32).collect();
+    (0..count.max(1)).map(line).collect()
 }

@@ -161,6 +161,38 @@ fn unmap(start: NonNull<u8>, size: usize) {
     unsafe { libc::munmap(start.as_ptr().cast(), size.next_multiple_of(SMALL_PAGE)) };
 }
 
+/// `len` numbers of any value, for a caller that writes them all: zeros would cost as much as many a kernel. With debug
+/// assertions every bit is set, NaN in floats, so that tests see what was not written.
+pub fn unwritten<T: Element>(len: usize) -> Vec<T> {
+    let mut numbers: Vec<T> = Vec::with_capacity(len);
+    let start = numbers.as_mut_ptr();
+    // SAFETY: `len` elements have room. Any bits make a T; those that the allocator left are taken over by an empty piece
+    // of assembly, which may have written them as far as the compiler knows, and written they are elsewhere.
+    unsafe {
+        if cfg!(debug_assertions) || !take_over(start.cast()) {
+            start.write_bytes(0xFF, len);
+        }
+        numbers.set_len(len);
+    }
+    numbers
+}
+
+/// Makes the bytes behind `start`, whatever they are, bytes that the program knows. False where that cannot be said.
+#[inline(always)]
+fn take_over(start: *mut u8) -> bool {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    // SAFETY: does nothing; without `nomem` it may touch what `start` points to.
+    unsafe {
+        std::arch::asm!("/* {0} */", in(reg) start, options(nostack, preserves_flags));
+        true
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    {
+        let _ = start;
+        false
+    }
+}
+
 /// Bytes of scratch that are rounded up to whole huge pages, on which products were a few per cent faster.
 const WORTH_A_HUGE_PAGE: usize = 128 << 10;
 
@@ -216,6 +248,15 @@ mod tests {
             assert!(buffer.iter().all(|x| *x == 0.0));
             buffer.fill(1.0);
             assert!(buffer.clone().iter().all(|x| *x == 1.0));
+        }
+    }
+
+    #[test]
+    fn numbers_that_nobody_wrote_are_seen_in_tests() {
+        for len in [0, 1, 100_000] {
+            let numbers = unwritten::<bf16>(len);
+            assert_eq!(numbers.len(), len);
+            assert!(numbers.iter().all(|x| x.is_nan()));
         }
     }
 

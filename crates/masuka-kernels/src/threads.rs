@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::hint;
-use std::mem::MaybeUninit;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -72,19 +71,6 @@ pub fn parallel_chunks<T: Send>(
         let piece = unsafe { start.slice(offset, chunk.min(len - offset)) };
         task(i, piece);
     });
-}
-
-/// `len` times `value`, written by all threads: a large buffer takes as long to fill as a small product.
-pub fn filled<T: Copy + Send + Sync>(len: usize, value: T) -> Vec<T> {
-    /// Elements that one task writes.
-    const CHUNK: usize = 1 << 17;
-    let mut data = Vec::with_capacity(len);
-    parallel_chunks(&mut data.spare_capacity_mut()[..len], CHUNK, |_, chunk| {
-        chunk.fill(MaybeUninit::new(value));
-    });
-    // SAFETY: the first `len` elements were just written.
-    unsafe { data.set_len(len) };
-    data
 }
 
 /// The start of a slice that tasks write disjoint parts of.
@@ -304,15 +290,6 @@ mod tests {
             chunk.iter_mut().enumerate().for_each(|(j, x)| *x = 10 * i + j);
         });
         assert!(data.iter().enumerate().all(|(i, x)| i == *x));
-    }
-
-    #[test]
-    fn filled_buffers_hold_the_value_everywhere() {
-        for len in [0, 1, 5, 1 << 17, 400_000] {
-            let data = filled(len, 7_u16);
-            assert_eq!(data.len(), len);
-            assert!(data.iter().all(|x| *x == 7));
-        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::bf16;
-use masuka_kernels::{Number, RowsMut, threads};
+use masuka_kernels::aligned::unwritten;
+use masuka_kernels::{Number, RowsMut};
 
 use super::slices::with_slice;
 use crate::error::{Error, Result};
@@ -53,8 +54,8 @@ impl Columns {
     pub fn new(shape: &[usize], width: usize, dtype: DType) -> Self {
         let len = shape.iter().product::<usize>() * width;
         let numbers = match dtype {
-            DType::BF16 => Numbers::Bf16(threads::filled(len, bf16::ZERO)),
-            _ => Numbers::F32(threads::filled(len, 0.0)),
+            DType::BF16 => Numbers::Bf16(unwritten(len)),
+            _ => Numbers::F32(unwritten(len)),
         };
         Self { shape: shape.to_vec(), width, filled: 0, numbers }
     }

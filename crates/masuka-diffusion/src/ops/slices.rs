@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Shape, Storage, Tensor, WithDType};
 use half::bf16;
-use masuka_kernels::{Number, threads};
+use masuka_kernels::Number;
+use masuka_kernels::aligned::{Element, unwritten};
 
 use crate::error::{Error, Result};
 
@@ -20,13 +21,13 @@ pub(super) fn with_slice<T: WithDType, R>(
     task(&storage.as_slice::<T>()?[start..start + layout.shape().elem_count()])
 }
 
-/// A tensor on the processor of what `task` writes.
-pub(super) fn new_tensor<T: WithDType>(
+/// A tensor on the processor of what `task` writes, which must be every number.
+pub(super) fn new_tensor<T: WithDType + Element>(
     shape: impl Into<Shape>,
     task: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    let mut numbers = threads::filled(shape.elem_count(), T::zero());
+    let mut numbers = unwritten(shape.elem_count());
     task(&mut numbers)?;
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }

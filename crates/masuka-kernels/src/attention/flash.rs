@@ -180,7 +180,7 @@ impl<T: Number> QueryBlock<'_, T> {
     #[inline(always)]
     unsafe fn load_queries(&self, count: usize, work: &Workspace<T>) {
         let ((b, h, start), strides) = (self.at, self.qkv.q.strides);
-        let first = &self.qkv.q.data[b * strides.b + h * strides.h + start * strides.l];
+        let first = self.qkv.q.data[b * strides.b + h * strides.h + start * strides.l..].as_ptr();
         let rows = Rows { start: first, stride: strides.l, count, len: self.shape.d };
         let padded = count.next_multiple_of(self.rows_at_once);
         // SAFETY: the view was checked against the shape; the workspace has room for QUERIES rows.

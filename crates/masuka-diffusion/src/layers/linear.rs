@@ -8,7 +8,7 @@ use super::trained::{TrainedLinear, TrainedLora, Trains};
 use crate::adapters::{AdapterSlot, Branch};
 use crate::error::{Error, Result};
 use crate::ops::differentiable::{self, LoraTensors};
-use crate::ops::{self, Columns, FrozenWeight, Gate, PackedLora, Then};
+use crate::ops::{self, Columns, FrozenWeight, Gate, PackedLora, Packing, Then};
 use crate::weights::{LinearWeight, Weights};
 
 /// Whether a layer has a bias in its checkpoint.
@@ -145,8 +145,13 @@ impl Linear {
             LinearWeight::Frozen(weight) => weight.forward(x, &then, dtype),
             LinearWeight::Quantized(blocks) => {
                 // Expanded for the length of one product: exact, and one layer's weights at a time.
-                let weight = blocks.dequantize(x.device())?.to_dtype(self.dtype)?;
-                FrozenWeight::new(weight)?.forward(x, &then, dtype)
+                match Packing::of(self.dtype).filter(|_| x.device().is_cpu()) {
+                    Some(packing) => ops::pack_blocks(blocks, packing)?.forward(x, &then, dtype),
+                    None => {
+                        let weight = blocks.dequantize(x.device())?.to_dtype(self.dtype)?;
+                        FrozenWeight::new(weight)?.forward(x, &then, dtype)
+                    }
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b
 mod lora; // low-rank updates packed for the processor's kernels
 mod packed; // weights packed for the processor's kernels
+mod blocks; // GGUF blocks expanded and packed
 mod norm; // LayerNorm, RMSNorm
 mod rope; // rotary position embedding
 mod pictures; // where the pixels of a picture lie, and reading and writing its rows
@@ -22,6 +23,7 @@ pub use masuka_kernels::elementwise::Activation;
 
 pub use activation::{gated_add, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use attention::{Attention, attention, attention_into};
+pub use blocks::pack_blocks;
 pub use columns::Columns;
 pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
 pub use differentiable::seed;

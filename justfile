@@ -97,7 +97,7 @@ bench *arguments:
 bench-kernels *filter:
     cargo bench --package masuka-kernels -- {{ filter }}
 
-# Train the starter on the blueprint icons, with and without prior preservation, judge what it draws on objects that it has not seen, write docs/images/blueprint-held-out.png; 10 to 20 minutes
+# Train the starter on the blueprint icons, with and without prior preservation, judge what it draws on objects that it has not seen, write docs/images/blueprint-held-out.png; two trainings
 proof-style:
     mkdir -p target/learning
     cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --restart -o target/learning/plain.safetensors

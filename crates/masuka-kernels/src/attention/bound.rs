@@ -27,9 +27,12 @@ pub(super) unsafe fn longest_squared<V: Vectors, T: Number>(v: V, x: &Rows<T>) -
             }
             column += V::LANES;
         }
-        let squares = v.sum(squares);
-        // NaN stays.
-        longest = if squares <= longest { longest } else { squares };
+        longest = longer(longest, v.sum(squares));
     }
     longest
+}
+
+/// The longer of two; NaN if either is, so that no bound is taken from it.
+pub(super) fn longer(a: f32, b: f32) -> f32 {
+    if a >= b || a.is_nan() { a } else { b }
 }

@@ -1,7 +1,7 @@
 //! Keys and values of some heads, packed for the two products: of Q·Kᵀ the keys are columns, of P·V they are the
 //! sum's axis.
 
-use super::bound::longest_squared;
+use super::bound::{longer, longest_squared};
 use super::{AttentionShape, Qkv};
 use crate::level::Simd;
 use crate::panels::{Panels, Rows, pack_rows, pack_rows_as_columns};
@@ -75,8 +75,8 @@ pub(super) fn pack_heads<T: Number>(
         let to = unsafe { to.at(head * layout.len()) };
         longest[0] = vector::run(simd, PackPart { shape, qkv, at: (b, h), part, layout, to });
     });
-    let longer = |a: f32, &b: &f32| if b <= a { a } else { b };
-    longest.chunks(parts.max(1)).map(|parts| parts.iter().fold(0.0, longer)).collect()
+    let of_head = |head: usize| &longest[head * parts..(head + 1) * parts];
+    (0..heads).map(|head| of_head(head).iter().copied().fold(0.0, longer)).collect()
 }
 
 /// Packs the keys of one panel, and the values that belong to them; |k|² of the longest of these keys.

@@ -5,15 +5,12 @@ mod common;
 
 use std::fs;
 
-use candle_core::Device;
 use common::repo;
-use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
-use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
+use common::starter::{self, starter};
 use masuka_training::dataset::Dataset;
 use masuka_training::observer::Unobserved;
 use masuka_training::recipe::Recipe;
-use masuka_training::samples::Samples;
-use masuka_training::trainer::{Training, estimate_memory};
+use masuka_training::trainer::estimate_memory;
 
 /// The most that this process has held, in bytes.
 fn peak() -> Option<u64> {
@@ -25,27 +22,13 @@ fn peak() -> Option<u64> {
 #[test]
 fn a_training_takes_what_was_estimated_and_little_less() {
     masuka_kernels::memory::keep_freed_pages();
-    let files = FluxFiles::folder(&repo("models/starter"));
-    let (device, precision, offload) = (Device::Cpu, Precision::F32, Offload::None);
-    let options = LoadOptions { device, precision, offload, available_bytes: None };
-    let mut pipeline = FluxPipeline::open(files, &options).expect("the starter opens");
+    let mut pipeline = starter();
     let mut recipe = Recipe { steps: 3, ..Recipe::default_for(pipeline.config(), 128) };
     recipe.schedule.warmup_steps = 0;
     let folder = tempfile::tempdir().expect("a folder");
-    let training = Training {
-        dataset: Dataset::open(&repo("fixtures/datasets/blueprint/train"), None).expect("pictures"),
-        dataset_name: "blueprint".to_owned(),
-        output: folder.path().join("adapter.safetensors"),
-        run_folder: folder.path().to_owned(),
-        cache_folder: folder.path().join("cache"),
-        recipe,
-        save_every: 0,
-        samples: Samples::default(),
-        base_model: "starter".to_owned(),
-        model_fingerprint: "starter".to_owned(),
-        available_bytes: None,
-        software: "test".to_owned(),
-    };
+    let dataset = repo("fixtures/datasets/blueprint/train");
+    let dataset = Dataset::open(&dataset, None).expect("pictures");
+    let training = starter::training(&folder.path().join("run"), dataset, recipe);
     let estimate = estimate_memory(&pipeline, &training.recipe, false).expect("an estimate");
     let keep = estimate.choose(None).expect("no limit");
     training.run(&mut pipeline, None, &Unobserved).expect("it trains");

@@ -5,10 +5,10 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::Device;
-use common::{repo, tensors};
-use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
-use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
+use common::starter::{self, starter};
+use common::tensors;
+use masuka_diffusion::pipelines::Precision;
+use masuka_diffusion::pipelines::flux::FluxPipeline;
 use masuka_training::checkpoint::Checkpoint;
 use masuka_training::dataset::Dataset;
 use masuka_training::observer::{StepReport, TrainingObserver, Unobserved, Wish};
@@ -16,13 +16,6 @@ use masuka_training::recipe::Recipe;
 use masuka_training::samples::Samples;
 use masuka_training::trainer::{Outcome, Training};
 use masuka_training::{Error, Result};
-
-fn pipeline() -> FluxPipeline {
-    let files = FluxFiles::folder(&repo("models/starter"));
-    let (device, precision, offload) = (Device::Cpu, Precision::F32, Offload::None);
-    let options = LoadOptions { device, precision, offload, available_bytes: None };
-    FluxPipeline::open(files, &options).expect("the starter opens")
-}
 
 /// Four pictures of two shapes with captions.
 fn dataset(folder: &Path) -> PathBuf {
@@ -41,7 +34,7 @@ fn dataset(folder: &Path) -> PathBuf {
 }
 
 fn training(folder: &Path, name: &str, steps: usize) -> Training {
-    let pipeline = pipeline();
+    let pipeline = starter();
     let mut recipe = Recipe {
         trigger: Some("TOK".to_owned()),
         steps,
@@ -54,20 +47,8 @@ fn training(folder: &Path, name: &str, steps: usize) -> Training {
     };
     recipe.size.rank = 4;
     recipe.schedule.warmup_steps = 2.min(steps - 1);
-    Training {
-        dataset: Dataset::open(&dataset(folder), Some("TOK")).expect("pictures"),
-        dataset_name: "photos".to_owned(),
-        output: folder.join(format!("{name}.safetensors")),
-        run_folder: folder.join(name),
-        cache_folder: folder.join(name).join("cache"),
-        recipe,
-        save_every: 0,
-        samples: Samples::default(),
-        base_model: "starter".to_owned(),
-        model_fingerprint: "starter".to_owned(),
-        available_bytes: None,
-        software: "test".to_owned(),
-    }
+    let dataset = Dataset::open(&dataset(folder), Some("TOK")).expect("pictures");
+    starter::training(&folder.join(name), dataset, recipe)
 }
 
 /// Stops in the middle of step `after` + 1.
@@ -90,7 +71,7 @@ impl TrainingObserver for StopAfter {
 }
 
 fn pipeline_for(training: &Training) -> FluxPipeline {
-    pipeline().in_precision(training.recipe.dtype).expect("the starter opens")
+    starter().in_precision(training.recipe.dtype).expect("the starter opens")
 }
 
 fn run(training: &Training, from: Option<Checkpoint>) -> Result<Outcome> {

@@ -1,6 +1,8 @@
 //! What the tests share: fixtures, the tiny transformer, the measure of agreement.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod starter; // the starter model, and trainings on it
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

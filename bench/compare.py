@@ -96,7 +96,10 @@ class Measurement:
         return figures
 
     def truth(self):
-        """The reference's values in f32 at the machine's best level, kept for the other variants and runs."""
+        """The reference's values in f32 at the machine's best level, kept for the other variants and runs; its values of
+        the same variant where a row has no f32."""
+        if "f32" not in self.settings["least_psnr_db"]:
+            return self.theirs.values()
         place = TRUTH / f"{self.row}.f32"
         if self.variant == "f32" and not self.arguments.level:
             TRUTH.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,8 @@ HEAD = """# Benchmarks
 Written by `just bench`, not by hand. MASUKA and diffusers compute the same row on the same weights in two processes
 that take turns; the first repetition warms up and is not counted. Figures are medians with the least and the most.
 *Ratio* is diffusers' time over MASUKA's: above 1, MASUKA is faster; beside our int8 diffusers computes in bf16. *PSNR* is
-each side's distance from diffusers in f32; it shows that both computed the same. *Load* is from opened files to a ready
+each side's distance from diffusers in f32, or where a row has none in the same precision; it shows that both computed
+the same. *Load* is from opened files to a ready
 pipeline, files in the page cache, imports not counted; a dash where one side makes the weights first. *Memory* is the
 process's peak resident size, mapped files included; *weights* are the bytes of all weights in the row's precision.
 *Faults* are the pages that a process was newly given in a counted repetition. A further reference that took its turns in

@@ -13,7 +13,7 @@ use masuka_storage::bus::{Bus, Signal};
 use masuka_storage::downloads::Hub;
 use masuka_storage::entities::base_model;
 use masuka_storage::generations::GroupCommit;
-use masuka_storage::{Error as StorageError, Link, Storage};
+use masuka_storage::{Error as StorageError, Link, Secret, Storage};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -32,7 +32,7 @@ pub struct ServerOptions {
     /// How clients reach it, behind a proxy; without it their own `Host` is taken.
     pub public_url: Option<String>,
     /// Without it everybody may ask.
-    pub api_key: Option<String>,
+    pub api_key: Option<Secret>,
     /// Names in `Host` besides addresses and localhost.
     pub allowed_hosts: Vec<String>,
     /// Pages elsewhere that may ask; `*` is all.

@@ -36,7 +36,7 @@ pub(crate) async fn guard(
 /// Whether `given` is the server's key; in constant time.
 pub(crate) fn is_key(app: &App, given: &str) -> bool {
     let Some(key) = &app.options.api_key else { return true };
-    Sha256::digest(key).ct_eq(&Sha256::digest(given)).into()
+    Sha256::digest(key.expose()).ct_eq(&Sha256::digest(given)).into()
 }
 
 fn has_key(app: &App, headers: &HeaderMap) -> bool {

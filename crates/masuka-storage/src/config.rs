@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::file_cache::CacheLimits;
+use crate::secret::Secret;
 
 pub use crate::blobs::S3Config;
 
@@ -12,9 +13,9 @@ pub struct StorageConfig {
     /// The folder of everything that this machine keeps: locks, sockets and, by default, database and blobs.
     pub data_dir: PathBuf,
     /// `sqlite:…` or `postgres://…`; `None` is SQLite in the data folder.
-    pub database_url: Option<String>,
+    pub database_url: Option<Secret>,
     /// `nats://…`: carries signals between machines; without it PostgreSQL does.
-    pub nats_url: Option<String>,
+    pub nats_url: Option<Secret>,
     /// Where blobs are kept.
     pub blobs: BlobConfig,
     /// How much of the blobs may be copied for the engine, where they are not files of this machine.
@@ -43,8 +44,8 @@ impl StorageConfig {
     }
 
     /// The database's address.
-    pub fn database_url(&self) -> String {
-        let local = || format!("sqlite:{}", self.data_dir.join("masuka.db").display());
+    pub fn database_url(&self) -> Secret {
+        let local = || format!("sqlite:{}", self.data_dir.join("masuka.db").display()).into();
         self.database_url.clone().unwrap_or_else(local)
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::sqlx::Connection;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
@@ -50,15 +51,12 @@ impl Database {
             return Ok(Self { writer, readers });
         }
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let mut options = ConnectOptions::new(url);
-            options.max_connections(POSTGRES_CONNECTIONS).sqlx_logging(false);
-            options.acquire_timeout(BUSY_TIMEOUT);
-            let pool = sea_orm::Database::connect(options).await?;
+            let pool = connect_to_postgres(url).await?;
             return Ok(Self { writer: pool.clone(), readers: pool });
         }
-        let scheme = url.split(':').next().unwrap_or_default();
-        let message =
-            format!("DATABASE_URL of kind `{scheme}`; supported are `sqlite:` and `postgres:`");
+        let kind = url.split_once(':').map(|(scheme, _)| format!(" of kind `{scheme}`"));
+        let kind = kind.unwrap_or_default();
+        let message = format!("DATABASE_URL{kind}; supported are `sqlite:` and `postgres:`");
         Err(Error::Config(message))
     }
 
@@ -123,6 +121,25 @@ impl Database {
     pub async fn close(self) -> Result<()> {
         self.readers.close().await?;
         Ok(self.writer.close().await?)
+    }
+}
+
+/// A pool of connections to the server at `url`, which may hold a password: no error repeats it.
+async fn connect_to_postgres(url: &str) -> Result<DatabaseConnection> {
+    let address = url.parse::<PgConnectOptions>().map_err(|error| {
+        let form = "postgres://user:password@host:5432/database";
+        Error::Config(format!("DATABASE_URL is no address ({error}); its form is {form}"))
+    })?;
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(POSTGRES_CONNECTIONS).sqlx_logging(false);
+    options.acquire_timeout(BUSY_TIMEOUT);
+    match sea_orm::Database::connect(options).await {
+        Ok(pool) => Ok(pool),
+        // The pool tries until its time is over, and then says only that; one more attempt says why.
+        Err(error) => match PgConnection::connect_with(&address).await {
+            Err(reason) => Err(Error::Config(format!("DATABASE_URL cannot be used: {reason}"))),
+            Ok(_) => Err(error.into()),
+        },
     }
 }
 

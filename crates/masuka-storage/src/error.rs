@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::secret;
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -82,7 +84,7 @@ pub enum Error {
     /// A file elsewhere that cannot be had.
     #[error("`{url}` cannot be downloaded: {reason}")]
     Download {
-        /// Where it is.
+        /// Where it is; see [`download`](Self::download).
         url: String,
         /// What its server answers, if it answers.
         status: Option<u16>,
@@ -126,9 +128,10 @@ impl Error {
         Self::Corrupt { what, reason: reason.to_string() }
     }
 
-    /// A file at `url` that cannot be had.
+    /// A file at `url` that cannot be had. Of the address only what opens nothing is kept: neither user nor query.
     pub fn download(url: impl ToString, reason: impl ToString) -> Self {
-        Self::Download { url: url.to_string(), status: None, reason: reason.to_string() }
+        let url = secret::address(&url.to_string());
+        Self::Download { url, status: None, reason: reason.to_string() }
     }
 
     /// An id that is not known.

@@ -3,6 +3,7 @@
 
 // Reading order: what is kept, where it is kept, then the queue over it.
 pub mod error; // what can go wrong
+mod secret; // texts that are shown nowhere
 pub mod config; // which database, which blobs
 pub mod database; // connections, transactions, the database's clock
 pub mod migrations; // the schema, step by step
@@ -28,4 +29,5 @@ pub use config::StorageConfig;
 pub use error::{Error, Result};
 pub use file_cache::CacheLimits;
 pub use reconcile::Disagreements;
+pub use secret::Secret;
 pub use storage::{Link, Storage};

@@ -45,7 +45,7 @@ impl Storage {
     pub async fn open(config: &StorageConfig) -> Result<Self> {
         let folder = &config.data_dir;
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let database = Database::open(&config.database_url()).await?;
+        let database = Database::open(config.database_url().expose()).await?;
         migrate(&database).await?;
         let blobs = match &config.blobs {
             BlobConfig::Local => Blobs::local(&config.files_dir())?,

@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use masuka_storage::Secret;
+
 /// Tells candle to share out no sums and to make matrix products with as many threads as there are, unless the user said
 /// otherwise. Its helpers spin while they wait and take the processor from the kernels' own (a step of training on the
 /// starter takes twice as long), and without a number it reads `/proc/cpuinfo` for every product.
@@ -40,7 +42,7 @@ pub struct Environment {
     /// `MASUKA_PORT`.
     pub port: Option<String>,
     /// `MASUKA_API_KEY`: who asks must know it.
-    pub api_key: Option<String>,
+    pub api_key: Option<Secret>,
     /// `MASUKA_PUBLIC_URL`: how clients reach the server behind a proxy.
     pub public_url: Option<String>,
     /// `MASUKA_ALLOWED_HOSTS`: names in `Host`, separated by commas.
@@ -52,9 +54,9 @@ pub struct Environment {
     /// `MASUKA_IMPORT_HOSTS`: private names and addresses from which files may be imported, separated by commas.
     pub import_hosts: Option<String>,
     /// `DATABASE_URL`: SQLite or PostgreSQL.
-    pub database_url: Option<String>,
+    pub database_url: Option<Secret>,
     /// `NATS_URL`: carries signals between machines.
-    pub nats_url: Option<String>,
+    pub nats_url: Option<Secret>,
     /// `S3_BUCKET`: files are kept there instead of in the data folder.
     pub s3_bucket: Option<String>,
     /// `S3_ENDPOINT_URL`: R2, or whatever else speaks S3.
@@ -66,7 +68,7 @@ pub struct Environment {
     /// `AWS_ACCESS_KEY_ID`.
     pub aws_access_key_id: Option<String>,
     /// `AWS_SECRET_ACCESS_KEY`.
-    pub aws_secret_access_key: Option<String>,
+    pub aws_secret_access_key: Option<Secret>,
     /// `MASUKA_CACHE_GIB`: how much of a bucket may be copied to this machine.
     pub cache_gib: Option<String>,
     /// `MASUKA_MEMORY_MIB`: what a worker may take; `None` is what the machine has.
@@ -91,6 +93,7 @@ impl Environment {
     fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
         let value = |name| lookup(name).filter(|value| !value.is_empty());
         let text = |name| value(name).map(|value| value.to_string_lossy().into_owned());
+        let secret = |name| text(name).map(Secret::from);
         Self {
             data_dir: value("MASUKA_DATA_DIR").map(PathBuf::from),
             xdg_data_home: value("XDG_DATA_HOME").map(PathBuf::from),
@@ -100,20 +103,20 @@ impl Environment {
             cpu_level: text("MASUKA_CPU_LEVEL"),
             host: text("MASUKA_HOST"),
             port: text("MASUKA_PORT"),
-            api_key: text("MASUKA_API_KEY"),
+            api_key: secret("MASUKA_API_KEY"),
             public_url: text("MASUKA_PUBLIC_URL"),
             allowed_hosts: text("MASUKA_ALLOWED_HOSTS"),
             cors_origins: text("CORS_ORIGINS"),
             import_dir: value("MASUKA_IMPORT_DIR").map(PathBuf::from),
             import_hosts: text("MASUKA_IMPORT_HOSTS"),
-            database_url: text("DATABASE_URL"),
-            nats_url: text("NATS_URL"),
+            database_url: secret("DATABASE_URL"),
+            nats_url: secret("NATS_URL"),
             s3_bucket: text("S3_BUCKET"),
             s3_endpoint_url: text("S3_ENDPOINT_URL"),
             s3_region: text("S3_REGION"),
             s3_prefix: text("S3_PREFIX"),
             aws_access_key_id: text("AWS_ACCESS_KEY_ID"),
-            aws_secret_access_key: text("AWS_SECRET_ACCESS_KEY"),
+            aws_secret_access_key: secret("AWS_SECRET_ACCESS_KEY"),
             cache_gib: text("MASUKA_CACHE_GIB"),
             memory_mib: text("MASUKA_MEMORY_MIB"),
             log: text("MASUKA_LOG"),
@@ -137,8 +140,8 @@ impl Environment {
     }
 
     /// `HF_TOKEN`, read from the process's environment; only who downloads from the hub keeps it.
-    pub fn hf_token(&self) -> Option<String> {
-        env::var("HF_TOKEN").ok().filter(|token| !token.is_empty())
+    pub fn hf_token(&self) -> Option<Secret> {
+        env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).map(Secret::from)
     }
 
     /// Where models of the hub are kept.
@@ -168,6 +171,19 @@ mod tests {
         };
         let environment = Environment::from_lookup(lookup, Some("/home/ada".into()));
         assert_eq!(environment.data_dir(), PathBuf::from(expected));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let environment =
+            Environment::from_lookup(|name| Some(format!("word of {name}").into()), None);
+        let shown = format!("{environment:?}");
+        assert!(shown.contains("word of S3_BUCKET"), "{shown}");
+        let secrets =
+            ["MASUKA_API_KEY", "DATABASE_URL", "NATS_URL", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"];
+        for name in secrets {
+            assert!(!shown.contains(&format!("word of {name}")), "{name}: {shown}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use reqwest::Method;
 use super::signed_url::{ROUND_SECONDS, VALID_SECONDS};
 use crate::downloads::use_ring;
 use crate::error::Result;
+use crate::secret::Secret;
 
 /// A store that does not answer for so long counts as gone.
 const RETRY_WITHIN: Duration = Duration::from_secs(20);
@@ -22,7 +23,7 @@ const RETRIES: usize = 4;
 const MAX_KEPT: usize = 10_000;
 
 /// Which bucket, and who may use it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct S3Config {
     /// The bucket.
     pub bucket: String,
@@ -33,15 +34,9 @@ pub struct S3Config {
     /// The key's name.
     pub access_key_id: String,
     /// The key itself.
-    pub secret_access_key: String,
+    pub secret_access_key: Secret,
     /// What all keys begin with, where several installations share a bucket.
     pub prefix: String,
-}
-
-impl fmt::Debug for S3Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "S3Config {{ {} in {}, {:?} }}", self.bucket, self.region, self.endpoint)
-    }
 }
 
 impl S3Config {
@@ -56,7 +51,7 @@ impl S3Config {
             .with_bucket_name(&self.bucket)
             .with_region(&self.region)
             .with_access_key_id(&self.access_key_id)
-            .with_secret_access_key(&self.secret_access_key)
+            .with_secret_access_key(self.secret_access_key.expose())
             .with_retry(retry);
         if let Some(endpoint) = &self.endpoint {
             let endpoint = endpoint.trim_end_matches('/');

@@ -2,7 +2,6 @@
 //! own. Who shares the sender's data folder hears of it by its socket and leaves the notice alone.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,20 +30,10 @@ pub(super) struct Far {
 }
 
 /// What carries notices.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Carrier {
     Nats(nats::Line),
     Postgres(postgres::Line),
-}
-
-/// Addresses hold passwords.
-impl fmt::Debug for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nats(_) => "Nats",
-            Self::Postgres(_) => "Postgres",
-        })
-    }
 }
 
 /// What is sent.
@@ -62,7 +51,7 @@ impl Carrier {
             return Some(Self::Nats(nats::Line { url, subject }));
         }
         let url = config.database_url();
-        (!url.starts_with("sqlite:")).then_some(Self::Postgres(postgres::Line { url }))
+        (!url.expose().starts_with("sqlite:")).then_some(Self::Postgres(postgres::Line { url }))
     }
 
     fn max_bytes(&self) -> usize {

@@ -14,15 +14,16 @@ use tokio::time::timeout;
 use super::far::Ear;
 use crate::downloads::use_ring;
 use crate::error::{Error, Result};
+use crate::secret::Secret;
 
 /// A server accepts 1 MiB unless it is told otherwise.
 pub(super) const MAX_BYTES: usize = 512 << 10;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The server that passes notices on, and the subject of this studio's.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Line {
-    pub(super) url: String,
+    pub(super) url: Secret,
     pub(super) subject: String,
 }
 
@@ -103,7 +104,7 @@ impl Line {
     }
 
     async fn connect(&self) -> Result<Client> {
-        let (servers, options) = nats_servers(&self.url)?;
+        let (servers, options) = nats_servers(self.url.expose())?;
         use_ring();
         let options = options.name("masuka").retry_on_initial_connect();
         let options = options.event_callback(async |event| tracing::info!("NATS: {event}"));

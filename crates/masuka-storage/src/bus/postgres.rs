@@ -5,15 +5,16 @@ use sea_orm::sqlx::{self, Connection};
 use tokio::sync::mpsc;
 
 use super::far::Ear;
+use crate::secret::Secret;
 
 const CHANNEL: &str = "masuka";
 /// PostgreSQL refuses a payload of 8,000 bytes.
 pub(super) const MAX_BYTES: usize = 7_999;
 
 /// The database that passes notices on.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Line {
-    pub(super) url: String,
+    pub(super) url: Secret,
 }
 
 impl Line {
@@ -27,9 +28,9 @@ impl Line {
     }
 
     async fn listen(&self, ear: &Ear, receiver: &mut mpsc::Receiver<String>) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect(&self.url).await?;
+        let mut listener = PgListener::connect(self.url.expose()).await?;
         listener.listen(CHANNEL).await?;
-        let mut connection = PgConnection::connect(&self.url).await?;
+        let mut connection = PgConnection::connect(self.url.expose()).await?;
         loop {
             tokio::select! {
                 notice = listener.recv() => ear.hear(notice?.payload().as_bytes()),

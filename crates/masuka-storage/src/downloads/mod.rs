@@ -16,6 +16,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
 use crate::error::{Error, Result};
+use crate::secret::{self, Secret};
 
 use part::Part;
 use patience::Patience;
@@ -37,7 +38,7 @@ pub struct Wanted {
     /// Where it is.
     pub url: Url,
     /// Sent as `Authorization: Bearer`, to the host of `url` and to no other.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// The most that is accepted.
     pub max_bytes: u64,
     /// Its size, where it is known before; large files are then fetched by several connections.
@@ -242,7 +243,7 @@ impl Downloader {
             if let Some(token) = &wanted.token
                 && url.origin() == wanted.url.origin()
             {
-                request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+                request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
             }
             let response = request.send().await.map_err(|error| self.refused(&url, &error))?;
             let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
@@ -296,7 +297,7 @@ fn check_status(response: &Response, url: &str) -> Result<()> {
         return Ok(());
     }
     let reason = format!("the server answers {status}");
-    Err(Error::Download { url: url.to_owned(), status: Some(status.as_u16()), reason })
+    Err(Error::Download { url: secret::address(url), status: Some(status.as_u16()), reason })
 }
 
 fn too_long(url: &str, max_bytes: u64) -> Error {

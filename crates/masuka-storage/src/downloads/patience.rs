@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::error::{Error, Result};
+use crate::secret;
 
 /// How often a download that does not advance is taken up again, and after which pause; the pause doubles.
 const RETRIES: u32 = 5;
@@ -34,7 +35,7 @@ impl Patience {
         if self.failures > RETRIES {
             return Err(Error::download(url, format!("{reason}; try again later")));
         }
-        tracing::info!(%url, "download was cut: {reason}");
+        tracing::info!(url = secret::address(url.as_str()), "download was cut: {reason}");
         tokio::time::sleep(self.pause).await;
         self.pause *= 2;
         Ok(())

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use masuka_storage::Error;
 use masuka_storage::downloads::{Hub, HubModel, Reach};
+use masuka_storage::{Error, Secret};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -77,7 +77,7 @@ impl FakeHub {
     fn client(&self, folder: &std::path::Path, token: Option<&str>) -> Hub {
         Hub {
             endpoint: self.hub.url("").parse().unwrap(),
-            token: token.map(str::to_owned),
+            token: token.map(Secret::from),
             cache: folder.to_owned(),
             reach: Reach::anywhere(),
         }

@@ -10,3 +10,4 @@ mod downloads; // files from elsewhere
 mod full; // what a full disk leaves behind
 mod signals; // what processes tell each other at once
 mod nats; // between machines
+mod secrets; // what is shown to nobody

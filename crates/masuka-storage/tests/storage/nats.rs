@@ -77,7 +77,7 @@ struct Machines {
 impl Machines {
     async fn new(server: &NatsServer) -> Self {
         let (store, folder) = (Store::new().await, tempfile::tempdir().unwrap());
-        let config = StorageConfig { nats_url: Some(server.url()), ..store.config.clone() };
+        let config = StorageConfig { nats_url: Some(server.url().into()), ..store.config.clone() };
         let elsewhere = StorageConfig { data_dir: folder.path().into(), ..config.clone() };
         let here = Bus::join(&config, "ours", "here");
         let there = Bus::join(&elsewhere, "ours", "there");

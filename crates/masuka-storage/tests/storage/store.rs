@@ -5,7 +5,7 @@
 use masuka_storage::config::{BlobConfig, S3Config};
 use masuka_storage::generations::{GenerationSpec, NewGeneration};
 use masuka_storage::queue::{ClaimRequest, ClaimedJob, GENERATION, JobStatus, NewJob, Queue};
-use masuka_storage::{Storage, StorageConfig};
+use masuka_storage::{Secret, Storage, StorageConfig};
 use sea_orm::ConnectionTrait;
 
 /// A storage in a folder that goes away with it.
@@ -16,13 +16,13 @@ pub struct Store {
 }
 
 /// A fresh database on the server of the tests, if there is one.
-async fn new_postgres_database() -> Option<String> {
+async fn new_postgres_database() -> Option<Secret> {
     let server = std::env::var("MASUKA_TEST_POSTGRES").ok()?;
     let name = format!("t{}", uuid::Uuid::new_v4().simple());
     let connection = sea_orm::Database::connect(format!("{server}/postgres")).await.unwrap();
     connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     connection.close().await.unwrap();
-    Some(format!("{server}/{name}"))
+    Some(format!("{server}/{name}").into())
 }
 
 /// A part of its own of the bucket of the tests, if there is one.

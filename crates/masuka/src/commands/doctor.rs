@@ -187,7 +187,7 @@ fn model_in_use(environment: &Environment, problems: &mut Vec<String>) -> String
 
 /// Whether the server of `NATS_URL` answers, if one is named.
 fn nats_in_use(environment: &Environment, problems: &mut Vec<String>) -> Option<String> {
-    let url = environment.nats_url.as_deref()?;
+    let url = environment.nats_url.as_ref()?.expose();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let version = runtime.map_err(anyhow::Error::from);
     let version = version.and_then(|runtime| Ok(runtime.block_on(nats_version(url))?));

@@ -6,7 +6,7 @@ use masuka_server::ServerOptions;
 use masuka_storage::StorageConfig;
 use masuka_storage::bus::nats_servers;
 use masuka_storage::config::{BlobConfig, S3Config};
-use masuka_storage::downloads::{Hub, Reach};
+use masuka_storage::downloads::{Hub, Reach, Url};
 
 use crate::cli::{ComputeArgs, ServeArgs};
 use crate::engine::{self, Compute};
@@ -27,7 +27,7 @@ pub fn storage(environment: &Environment) -> anyhow::Result<StorageConfig> {
     let mut config = StorageConfig::local(&environment.data_dir());
     config.database_url.clone_from(&environment.database_url);
     if let Some(url) = &environment.nats_url {
-        nats_servers(url).map_err(|error| Usage(error.to_string()))?;
+        nats_servers(url.expose()).map_err(|error| Usage(error.to_string()))?;
         config.nats_url = Some(url.clone());
     }
     if let Some(bucket) = &environment.s3_bucket {
@@ -50,16 +50,14 @@ pub fn memory_budget(environment: &Environment) -> anyhow::Result<Option<u64>> {
 }
 
 fn s3(bucket: &str, environment: &Environment) -> anyhow::Result<S3Config> {
-    let needed = |value: &Option<String>, name: &str| {
-        let message = || Usage(format!("S3_BUCKET is `{bucket}`, but {name} is not set"));
-        value.clone().ok_or_else(message)
-    };
+    let missing = |name| Usage(format!("S3_BUCKET is `{bucket}`, but {name} is not set"));
+    let (id, key) = (&environment.aws_access_key_id, &environment.aws_secret_access_key);
     Ok(S3Config {
         bucket: bucket.to_owned(),
         endpoint: environment.s3_endpoint_url.clone(),
         region: environment.s3_region.clone().unwrap_or_else(|| DEFAULT_REGION.into()),
-        access_key_id: needed(&environment.aws_access_key_id, "AWS_ACCESS_KEY_ID")?,
-        secret_access_key: needed(&environment.aws_secret_access_key, "AWS_SECRET_ACCESS_KEY")?,
+        access_key_id: id.clone().ok_or_else(|| missing("AWS_ACCESS_KEY_ID"))?,
+        secret_access_key: key.clone().ok_or_else(|| missing("AWS_SECRET_ACCESS_KEY"))?,
         prefix: environment.s3_prefix.clone().unwrap_or_default(),
     })
 }
@@ -95,13 +93,11 @@ fn is_loopback(host: &str) -> bool {
 
 /// The hub that base models come from; it may send downloads on to addresses within `reach`.
 pub fn hub(environment: &Environment, reach: Reach) -> anyhow::Result<Hub> {
-    let endpoint = environment.hf_endpoint();
-    Ok(Hub {
-        endpoint: endpoint.parse().with_context(|| format!("HF_ENDPOINT `{endpoint}`"))?,
-        token: environment.hf_token(),
-        cache: environment.hub_cache(),
-        reach,
-    })
+    let endpoint: Url = environment.hf_endpoint().parse().context("HF_ENDPOINT is no address")?;
+    if !endpoint.username().is_empty() || endpoint.password().is_some() {
+        bail!(Usage("HF_ENDPOINT holds a user's name; a hub knows its users by HF_TOKEN".into()));
+    }
+    Ok(Hub { endpoint, token: environment.hf_token(), cache: environment.hub_cache(), reach })
 }
 
 /// The hub for requests of users: it sends on to the public internet, to itself and to `import_hosts`.

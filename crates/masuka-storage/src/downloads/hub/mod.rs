@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{Arrived, Downloader, Reach, Told, Url, Wanted};
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::secret::Secret;
 
 use listing::{Listing, Sibling, choose};
 
@@ -25,7 +26,7 @@ pub struct Hub {
     /// `https://huggingface.co`, or a mirror.
     pub endpoint: Url,
     /// Sent to the endpoint and to no other host.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// The cache's folder, `hub` of Hugging Face's own.
     pub cache: PathBuf,
     /// Where the endpoint may send a download on to.

@@ -147,7 +147,8 @@ async fn connect_to_postgres(url: &str) -> Result<DatabaseConnection> {
 /// must survive a power cut.
 fn sqlite(url: &str, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
-    options.max_connections(connections).min_connections(1).sqlx_logging(false);
+    // All at once, so that a process never opens more files than at its start.
+    options.max_connections(connections).min_connections(connections).sqlx_logging(false);
     options.acquire_timeout(BUSY_TIMEOUT * 3);
     options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
     // A file does not hang up; asking a connection first costs as much as most of our queries.

@@ -1,14 +1,10 @@
 //! A job: a stored request becomes pictures in storage. What is written carries the lease's epoch in its key; nothing
 //! is published before the fenced finish.
 
-use std::sync::Arc;
-
-use masuka_diffusion::adapters::{ChosenAdapter, LoraAdapter};
+use masuka_diffusion::adapters::ChosenAdapter;
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::StepObserver;
-use masuka_diffusion::pictures::{
-    FileHashes, LoraUse, Parameters, RgbImage, encode_png, hash_safetensors,
-};
+use masuka_diffusion::pictures::{LoraUse, Parameters, RgbImage, encode_png};
 use masuka_diffusion::pipelines::{
     GenerateRequest, GeneratedPicture, Guidance, Negative, PictureSize, Timings,
 };
@@ -21,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 use crate::failure::Ending;
+use crate::lora_cache::{LoraCache, OpenLora};
 use crate::model_cache::ModelCache;
 use crate::previews::{self, Previews};
 use crate::watch::Watch;
@@ -55,11 +52,11 @@ impl GenerateImage<'_> {
         let generation = runtime.block_on(storage.generations().find(&lease.job_id))?;
         let spec = generation.spec()?;
         let model = runtime.block_on(base_models::find(storage.database(), &spec.base_model))?;
-        let (adapters, loras) = open_loras(storage, runtime, &spec)?;
+        let (adapters, loras) = open_loras(storage, runtime, models.loras(), &spec)?;
         let request = to_request(&spec)?;
         let precision = models.options().precision;
         let parameters = describe(&spec, &request, precision.name(), loras);
-        let pipeline = models.get(&model, watch)?;
+        let pipeline = models.get(&model, Some(request.size), watch)?;
         pipeline.set_adapters(adapters)?;
         match previews::factors_of(storage, runtime, &model, pipeline, watch) {
             Ok(factors) => watch.show_previews(Previews::new(factors)),
@@ -116,22 +113,20 @@ type Loras = (Vec<ChosenAdapter>, Vec<LoraUse>);
 fn open_loras(
     storage: &Storage,
     runtime: &Runtime,
+    cache: &mut LoraCache,
     spec: &GenerationSpec,
 ) -> Result<Loras, Ending> {
     let (mut adapters, mut uses) = (Vec::new(), Vec::new());
     for choice in &spec.loras {
         let model = runtime.block_on(storage.lora_models().find(&choice.model_id))?;
-        let key = BlobKey::parse(&model.blob_key)?;
-        let file = runtime.block_on(storage.local_copy(&key, &model.sha256))?;
-        let FileHashes { sha256, autov3 } = hash_safetensors(&file)?;
-        if sha256 != model.sha256 {
-            let message = format!(
-                "the file of LoRA `{}` is damaged: its sha256 is {sha256}, not {}; import it again",
-                model.name, model.sha256
-            );
-            return Err(Ending::failed("file_damaged", message));
-        }
-        let adapter = Arc::new(LoraAdapter::open(&file)?);
+        let OpenLora { adapter, autov3 } = match cache.find(&model.sha256) {
+            Some(lora) => lora,
+            None => {
+                let key = BlobKey::parse(&model.blob_key)?;
+                let file = runtime.block_on(storage.local_copy(&key, &model.sha256))?;
+                cache.open(&model, &file)?
+            }
+        };
         adapters.push(ChosenAdapter { adapter, weight: choice.weight, allow_partial: true });
         uses.push(LoraUse {
             file: format!("{}.safetensors", model.name),

@@ -7,6 +7,7 @@ mod generate_image; // a job: prompt to published pictures
 mod train_lora; // a job: pictures to a registered adapter
 mod failure; // what a user is told when a job cannot be done
 mod model_cache; // what is loaded
+mod lora_cache; // LoRA that were used lately
 mod lease_keeper; // signs of life from a thread of its own
 mod control; // why a running job should stop
 mod previews; // what is seen of a picture on its way

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use masuka_diffusion::observer::Unobserved;
 use masuka_storage::base_models;
 use masuka_storage::bus::{Bus, Signal};
+use masuka_storage::entities::{base_model, lora_model};
 use masuka_storage::processes::{NewProcess, ProcessLock};
 use masuka_storage::queue::{ClaimRequest, ClaimedJob};
 use masuka_storage::{Storage, StorageConfig};
@@ -145,7 +146,7 @@ impl Worker {
         let (start, database) = (Instant::now(), self.storage.database());
         let found = self.runtime.block_on(base_models::find(database, &id));
         let loaded = found.map_err(anyhow::Error::from);
-        let loaded = loaded.and_then(|model| self.models.get(&model, &Unobserved).map(drop));
+        let loaded = loaded.and_then(|model| self.models.get(&model, None, &Unobserved).map(drop));
         match loaded {
             Ok(()) => {
                 tracing::info!(model = id, seconds = start.elapsed().as_secs_f64(), "loaded");
@@ -155,16 +156,24 @@ impl Worker {
         }
     }
 
-    /// A base model that is off the list holds neither memory nor, by its open files, the disk.
+    /// A base model or LoRA that is off the list holds neither memory nor, by its open files, the disk.
     fn let_go_of_removed(&mut self) {
-        match self.runtime.block_on(base_models::list(self.storage.database())) {
-            Ok(installed) => {
-                if self.models.keep_only(&installed) {
+        let known = self.runtime.block_on(self.known_models());
+        match known {
+            Ok((installed, imported)) => {
+                if self.models.keep_only(&installed, &imported) {
                     self.tell_state();
                 }
             }
-            Err(error) => tracing::warn!("cannot ask for base models: {error}"),
+            Err(error) => tracing::warn!("cannot ask for models: {error}"),
         }
+    }
+
+    async fn known_models(
+        &self,
+    ) -> masuka_storage::Result<(Vec<base_model::Model>, Vec<lora_model::Model>)> {
+        let installed = base_models::list(self.storage.database()).await?;
+        Ok((installed, self.storage.lora_models().list(None, None).await?))
     }
 
     /// The next job; jobs of dead workers are looked after first.
@@ -191,6 +200,7 @@ impl Worker {
             "queues": self.queues,
             "loaded_models": self.models.ids(),
             "model_loads": self.models.loads(),
+            "lora_loads": self.models.lora_loads(),
             "jobs_done": self.done.jobs,
             "job_seconds": self.done.job_seconds,
             "steps": self.done.steps,

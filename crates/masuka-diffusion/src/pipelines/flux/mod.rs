@@ -26,6 +26,7 @@ use crate::pipelines::{
 use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
 use crate::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
+use crate::weights::Part;
 
 use base_layers::FluxLayers;
 use encode_prompt::{EncodedPrompt, PromptCache, PromptPair, Prompter, TextEncoders};
@@ -172,6 +173,40 @@ impl FluxPipeline {
     /// When a checkpoint cannot be opened any more.
     pub fn estimate_memory(&self, size: PictureSize) -> Result<MemoryEstimate> {
         MemoryEstimate::of(&self.files, &self.options, size)
+    }
+
+    /// Grants `free_bytes` of memory besides what is loaded; `None` is any.
+    ///
+    /// # Errors
+    /// When a checkpoint cannot be opened any more.
+    pub fn grant(&mut self, free_bytes: Option<u64>) -> Result<()> {
+        let held = self.held_bytes()?;
+        self.options.available_bytes = free_bytes.map(|free| free.saturating_add(held));
+        Ok(())
+    }
+
+    /// Whether a picture of `size` fits into the memory that was granted.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) when it does not.
+    pub fn check_room(&self, size: PictureSize) -> Result<()> {
+        self.check_memory(size).map(drop)
+    }
+
+    /// Bytes of the weights that are loaded.
+    fn held_bytes(&self) -> Result<u64> {
+        let parts = [
+            (Part::TextEncoder, self.text_encoders.is_resident()),
+            (Part::TextEncoder2, self.text_encoders.is_resident()),
+            // Of streamed blocks few are here.
+            (
+                Part::Transformer,
+                self.transformer.is_resident() && self.options.offload != Offload::Blocks,
+            ),
+            (Part::Autoencoder, self.vae.is_resident()),
+        ];
+        let held = parts.into_iter().filter(|(_, is_resident)| *is_resident);
+        held.map(|(part, _)| Ok(self.files.weights(part, &self.options)?.bytes())).sum()
     }
 
     /// Draws the pictures of `request` and hands each to `deliver` as soon as it is decoded.

@@ -10,6 +10,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -31,6 +35,18 @@ pub(crate) async fn guard(
         return Err(ApiError::unauthorized());
     }
     Ok(next.run(request).await)
+}
+
+/// The ways to show the key; a server without one asks for none.
+pub(crate) fn describe(document: &mut OpenApi) {
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+    let bearer = bearer.description(Some("The server's MASUKA_API_KEY, if it has one.")).build();
+    let cookie = ApiKeyValue::with_description(COOKIE_NAME, "What POST /api/login sets.");
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("key", SecurityScheme::Http(bearer));
+    components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    let needs = |name: &str| SecurityRequirement::new(name, [""; 0]);
+    document.security = Some(vec![SecurityRequirement::default(), needs("key"), needs("cookie")]);
 }
 
 /// Whether `given` is the server's key; in constant time.

@@ -5,6 +5,7 @@
 mod routes; // every route, on one page
 mod handlers; // one file a subject
 mod views; // the JSON shapes
+mod examples; // one of each, for the document
 mod resolve; // a request's values, checked and completed
 mod resolve_training; // the same for trainings
 mod extract; // bodies, with our own errors

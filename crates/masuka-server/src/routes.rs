@@ -18,7 +18,7 @@ use crate::handlers::{
     archive, base_models, dataset_images, datasets, files, generations, import, installs, models,
     page, progress, queue, service, session, trainings,
 };
-use crate::{guard, telemetry};
+use crate::{examples, guard, telemetry};
 
 /// The document's head; paths and schemas come from the handlers.
 #[derive(OpenApi)]
@@ -91,11 +91,13 @@ fn documented() -> OpenApiRouter<App> {
 
 /// The OpenAPI document of all routes.
 pub fn open_api() -> utoipa::openapi::OpenApi {
-    named(documented().into_openapi())
+    complete(documented().into_openapi())
 }
 
-/// The document knows parameters in braces, but none that take the rest of a path.
-fn named(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+/// With examples, with the ways to show the key, and with parameters in braces, of which none takes the rest of a path.
+fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    examples::show(&mut document);
+    guard::describe(&mut document);
     if let Some(item) = document.paths.paths.remove("/files/{*key}") {
         document.paths.paths.insert("/files/{key}".into(), item);
     }
@@ -107,7 +109,7 @@ pub(crate) fn router(app: App) -> Router {
     let (router, document) = documented().split_for_parts();
     let cors = cors(&app.options);
     let inner = router
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", named(document)))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", complete(document)))
         .fallback(page::serve)
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::disable()) // each extractor has its own

@@ -17,11 +17,6 @@ use crate::times::rfc3339;
 /// A request for pictures. What is left out is taken from the base model.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "prompt": "A beautiful sunset over mountains, photorealistic, 8k",
-    "num_inference_steps": 30,
-    "guidance_scale": 3.5
-}))]
 pub(crate) struct GenerateBody {
     /// What should be seen, 1 to 4,000 characters.
     pub prompt: String,

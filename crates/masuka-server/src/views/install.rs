@@ -8,7 +8,6 @@ use crate::error::ErrorDetail;
 /// A base model to be installed: one of `repo` and `path`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "repo": "black-forest-labs/FLUX.1-dev" }))]
 pub(crate) struct InstallBody {
     /// A model of the hub: OWNER/NAME, with @REVISION for another than main, with :FILE for a single file.
     pub repo: Option<String>,

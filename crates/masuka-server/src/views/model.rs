@@ -141,7 +141,8 @@ impl ModelView {
 /// The metadata, each sample with a URL that is valid for at least an hour.
 fn with_sample_urls(metadata: &str, links: &Links) -> Json {
     let mut metadata: Json = serde_json::from_str(metadata).unwrap_or_default();
-    for sample in metadata["samples"].as_array_mut().into_iter().flatten() {
+    let samples = metadata.get_mut("samples").and_then(Json::as_array_mut);
+    for sample in samples.into_iter().flatten() {
         let key = sample["blob_key"].as_str().and_then(|key| BlobKey::parse(key).ok());
         if let Some(key) = key {
             sample["url"] = Json::from(links.file(&key));

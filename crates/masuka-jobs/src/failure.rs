@@ -19,6 +19,14 @@ impl Ending {
         Self::Failed(Failure { code: code.into(), message: message.to_string() })
     }
 
+    /// What the log calls it.
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Self::Interrupted => "interrupted",
+            Self::Failed(failure) => &failure.code,
+        }
+    }
+
     /// A picture that was drawn and could not be kept.
     pub(crate) fn not_stored(error: &anyhow::Error) -> Self {
         let is_full = |cause: &(dyn std::error::Error + 'static)| {
@@ -31,7 +39,7 @@ impl Ending {
             return Self::failed("disk_full", message);
         }
         let message = format!(
-            "the picture cannot be stored: {error:#}; see GET /ready, and retry the job once the storage answers"
+            "the picture cannot be stored: {error}; see GET /ready, and retry the job once the storage answers"
         );
         Self::failed("storage_failed", message)
     }

@@ -1,6 +1,8 @@
 //! A job: a stored request becomes pictures in storage. What is written carries the lease's epoch in its key; nothing
 //! is published before the fenced finish.
 
+use std::time::Instant;
+
 use masuka_diffusion::adapters::ChosenAdapter;
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::StepObserver;
@@ -56,12 +58,14 @@ impl GenerateImage<'_> {
         let request = to_request(&spec)?;
         let precision = models.options().precision;
         let parameters = describe(&spec, &request, precision.name(), loras);
+        let (loads, start) = (models.loads(), Instant::now());
         let pipeline = models.get(&model, Some(request.size), watch)?;
+        let waited = start.elapsed();
         pipeline.set_adapters(adapters)?;
         match previews::factors_of(storage, runtime, &model, pipeline, watch) {
             Ok(factors) => watch.show_previews(Previews::new(factors)),
             Err(_) if !watch.proceed() => {} // what follows ends, too
-            Err(error) => tracing::warn!(job = lease.job_id, "no previews: {error:#}"),
+            Err(error) => tracing::warn!(job = lease.job_id, "no previews: {error}"),
         }
 
         let (mut outputs, mut lost) = (Vec::new(), None);
@@ -79,7 +83,10 @@ impl GenerateImage<'_> {
         if let Some(ending) = lost {
             return Err(ending);
         }
-        let told = generated?;
+        let mut told = generated?;
+        if models.loads() > loads {
+            told.timings.load += waited;
+        }
         let report = GenerationReport {
             t5_tokens: told.t5_tokens as u64,
             clip_tokens: told.clip_tokens as u64,

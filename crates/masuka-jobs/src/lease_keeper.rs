@@ -77,6 +77,7 @@ impl LeaseKeeper {
     }
 
     pub(crate) fn stage(&self, lease: &Lease, name: &'static str) {
+        tracing::info!(job = lease.job_id, epoch = lease.epoch, stage = name, "job goes on");
         self.send(Message::Stage(lease.clone(), name));
     }
 

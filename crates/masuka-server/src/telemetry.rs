@@ -72,7 +72,7 @@ pub(crate) async fn record(State(app): State<App>, request: Request, next: Next)
     let name = route.as_deref().unwrap_or("other");
     app.metrics.record(known_method(method.as_str()), name, status, time);
     let quiet = ["/health", "/ready", "/metrics"].contains(&path.as_str());
-    let ms = time.as_secs_f64() * 1000.0;
+    let ms = time.as_micros() as f64 / 1000.0;
     if quiet {
         tracing::debug!(%method, path, status, ms, "request");
     } else {

@@ -35,6 +35,7 @@ impl Worker {
             self.done.steps += pictures.steps;
             self.done.step_seconds += pictures.report.timings.get("denoise").unwrap_or(&0.0);
         }
+        let outcome = ending.as_ref().map_or_else(Ending::word, |_| "done").to_owned();
         if ending.is_err() {
             // Where it stopped; a job that is done stands at its end anyway.
             self.runtime.block_on(self.keeper.settle(lease));
@@ -42,11 +43,11 @@ impl Worker {
         self.finish(lease, &control, ending);
         self.keeper.end(lease);
         self.bus.publish(&Signal::Events);
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_millis() as f64 / 1000.0;
         self.done.jobs += 1;
         self.done.job_seconds += seconds;
         self.tell_state();
-        tracing::info!(job = lease.job_id, seconds, "job is over");
+        tracing::info!(job = lease.job_id, outcome, seconds, "job is over");
     }
 
     fn run_job(&mut self, claimed: &ClaimedJob, control: &Arc<Control>) -> Result<Made, Ending> {

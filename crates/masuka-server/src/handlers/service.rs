@@ -189,6 +189,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> ApiResult<Response> {
     };
     gauge("masuka_worker_jobs_done", "Jobs that the living workers have done.", sum("jobs_done"));
     gauge("masuka_worker_model_loads", "Base models that they have loaded.", sum("model_loads"));
+    gauge("masuka_worker_lora_loads", "LoRA files that they have read.", sum("lora_loads"));
     gauge("masuka_worker_steps", "Sampler steps that they have done.", sum("steps"));
     gauge("masuka_worker_step_seconds", "Time that these steps took.", sum("step_seconds"));
     gauge("masuka_worker_job_seconds", "Time that these jobs took.", sum("job_seconds"));

@@ -219,13 +219,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn tell_stage(&self, lease: &Lease, stage: &str) -> Result<()> {
-        let transaction = self.database.begin().await?;
-        let held =
-            self.database.statement(&format!("SELECT 1 FROM jobs WHERE {HELD}"), lease.values());
-        if transaction.query_one_raw(held).await?.is_some() {
-            let payload = json!({ "status": JobStatus::Running.public_name(), "stage": stage });
-            events::record(&self.database, &transaction, &lease.job_id, "stage", &payload).await?;
-        }
+        let Some(transaction) = self.begin_held(lease).await? else { return Ok(()) };
+        let payload = json!({ "status": JobStatus::Running.public_name(), "stage": stage });
+        events::record(&self.database, &transaction, &lease.job_id, "stage", &payload).await?;
         Ok(transaction.commit().await?)
     }
 

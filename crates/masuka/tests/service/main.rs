@@ -15,6 +15,7 @@ mod imports; // LoRA from elsewhere, and out again
 mod hub; // a hub of one model
 mod installs; // base models from it
 mod readme; // the README's commands
+mod logs; // what is written down, and what never is
 mod trouble; // disks, files, databases and memory
 mod soak; // a thousand jobs
 mod workers; // what workers are told to do

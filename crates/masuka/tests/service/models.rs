@@ -52,6 +52,7 @@ fn an_imported_lora_changes_pictures_by_its_weight() {
     assert_eq!(app.download(&imported["download_url"]).body, fixture("attention.safetensors"));
     let listed = app.get("/api/models/?model_type=flux_image&q=tok").expect(200);
     assert_eq!(listed[0]["id"], id);
+    assert!(listed[0]["model_metadata"].get("samples").is_none(), "{listed}");
 
     let pixels = |more| image::load_from_memory(&png_of(&app, more)).unwrap().to_rgb8();
     let without = pixels(json!({}));
@@ -68,6 +69,8 @@ fn an_imported_lora_changes_pictures_by_its_weight() {
         (&job["parameters"]["lora_weight"], job["images"].as_array().unwrap().len()),
         (&json!(0.8), 2)
     );
+    let worker = &app.get("/api/queue").expect(200)["workers"][0]["state"];
+    assert_eq!(worker["lora_loads"], 1, "the file is read once: {worker}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Options {
     pub variables: Vec<(&'static str, String)>,
     /// A folder of the server's own that has a small disk in memory, seen by it and its worker only.
     pub small_disk: Option<SmallDisk>,
+    /// What `MASUKA_LOG` says; the log is then a file, `log`.
+    pub log: Option<&'static str>,
 }
 
 /// A disk that is soon full.
@@ -238,6 +240,10 @@ fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
     let mut command = program(folder, options.small_disk);
     command.args(["serve", "--port", "0"]).args(&options.flags).env_clear().current_dir(folder);
     command.env("MASUKA_DATA_DIR", folder).env("MASUKA_LOG", "warn").env("RUST_BACKTRACE", "1");
+    if let Some(level) = options.log {
+        let log = std::fs::File::create(folder.join("log")).expect("a log");
+        command.env("MASUKA_LOG", level).stderr(log);
+    }
     command.envs(options.variables.iter().map(|(name, value)| (name, value)));
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the binary runs");

@@ -33,6 +33,51 @@ fn a_preloaded_model_waits_for_its_first_job() {
 }
 
 #[test]
+fn a_worker_serves_the_queues_it_is_told_to() {
+    let app = TestApp::with_flags(&["--no-worker"]);
+    let id = app.generate(json!({}));
+    let mut trainer = start_worker(&app, &["--queues", "training"]);
+    let queues = |workers: &[Value], names: Value| {
+        workers.iter().any(|worker| worker["state"]["queues"] == names)
+    };
+    wait_for_workers(&app, |workers| queues(workers, json!(["training"])));
+    let mut drawer = start_worker(&app, &["--queues", "generation"]);
+    let drawn = app.wait_for(&id, "completed");
+    let workers = wait_for_workers(&app, |workers| {
+        queues(workers, json!(["generation"]))
+            && workers.iter().any(|w| w["state"]["jobs_done"] == 1)
+    });
+    let of = |pid: u32| workers.iter().find(|worker| worker["pid"] == pid).unwrap();
+    assert_eq!(of(trainer.id())["state"]["jobs_done"], 0, "{drawn}");
+    for worker in [&mut trainer, &mut drawer] {
+        signal(worker.id(), "TERM");
+        assert!(worker.wait().unwrap().success());
+    }
+    assert_eq!(start_worker(&app, &["--queues", "trainig"]).wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn what_workers_did_is_counted() {
+    let app = TestApp::start();
+    let wish = json!({ "num_images": 2, "num_inference_steps": 3 });
+    let job = app.wait_for(&app.generate(wish), "completed");
+    assert!(job["timings"]["load"].as_f64() > Some(0.0), "it was loaded for this job: {job}");
+    wait_for_workers(&app, |workers| workers.iter().any(|w| w["state"]["jobs_done"] == 1));
+    let metrics = app.get("/metrics").text();
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("{name}: {metrics}")).parse().expect("a number")
+    };
+    assert_eq!(value("masuka_jobs_pending") + value("masuka_jobs_processing"), 0.0);
+    assert_eq!((value("masuka_workers"), value("masuka_worker_jobs_done")), (1.0, 1.0));
+    assert_eq!((value("masuka_worker_model_loads"), value("masuka_worker_steps")), (1.0, 6.0));
+    let (steps, job) = (value("masuka_worker_step_seconds"), value("masuka_worker_job_seconds"));
+    assert!(steps > 0.0 && steps < job, "{steps} of {job} s");
+    let asked = r#"masuka_http_request_seconds_count{method="POST",route="/api/generate/image",status="201"}"#;
+    assert_eq!(value(asked), 1.0);
+}
+
+#[test]
 fn a_worker_of_two_does_two_jobs_at_once() {
     let app = TestApp::with_flags(&["--no-worker"]);
     let long = json!({ "num_inference_steps": 100, "width": 256, "height": 256 });

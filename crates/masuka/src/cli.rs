@@ -197,6 +197,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub max_waiting: u64,
 
+    /// How many pixels a picture may have, width times height
+    #[arg(long, value_name = "COUNT", default_value_t = 2048 * 2048)]
+    pub max_pixels: u64,
+
     /// After how many crashed workers a job is given up
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_attempts: u8,
@@ -218,6 +222,7 @@ pub struct WorkerArgs {
         long,
         value_name = "NAMES",
         value_delimiter = ',',
+        value_parser = ["generation", "training"],
         default_value = "generation,training"
     )]
     pub queues: Vec<String>,
@@ -276,6 +281,10 @@ pub struct DoctorArgs {
     /// Remove files that nothing refers to
     #[arg(long, requires = "storage")]
     pub remove_orphans: bool,
+
+    /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 
     /// Print one JSON object on stdout
     #[arg(long)]

@@ -37,10 +37,11 @@ struct Findings {
 
 /// Prints the findings; fails when something is wrong.
 pub fn run(args: &DoctorArgs, environment: &Environment) -> anyhow::Result<()> {
+    let environment = environment.with_data_dir(args.data_dir.as_deref());
     if args.storage {
-        return storage::run(args, environment);
+        return storage::run(args, &environment);
     }
-    let findings = Findings::gather(environment);
+    let findings = Findings::gather(&environment);
     if args.json {
         print_json(&findings.to_json())?;
     } else {

@@ -17,8 +17,6 @@ const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8000;
 /// What R2 calls its only region, and what others than AWS do not look at.
 const DEFAULT_REGION: &str = "auto";
-/// The largest picture of a default installation: twice the area that FLUX.1 was trained on.
-const MAX_PIXELS: u64 = 2048 * 2048;
 /// The largest LoRA of the field is below 2.5 GB.
 const MAX_UPLOAD_BYTES: u64 = 4 << 30;
 
@@ -128,7 +126,7 @@ pub fn server(
         base_model,
         max_waiting: args.max_waiting,
         max_attempts: args.max_attempts.into(),
-        max_pixels: MAX_PIXELS,
+        max_pixels: args.max_pixels,
         max_upload_bytes: MAX_UPLOAD_BYTES,
         import_dir: environment.import_dir.clone(),
         hub: hub_for_users(environment, &import_hosts)?,

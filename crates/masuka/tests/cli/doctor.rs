@@ -48,6 +48,17 @@ fn doctor_tells_the_level_that_the_kernels_are_kept_to() {
 }
 
 #[test]
+fn doctor_looks_into_the_data_folder_that_is_named() {
+    let desk = Desk::new();
+    let folder = desk.path("elsewhere").display().to_string();
+    let json = desk.ok(&["doctor", "--json", "--data-dir", &folder]).json();
+    assert_eq!(json["data_dir"], folder);
+    assert!(!desk.path("elsewhere").exists(), "nothing is made");
+    let told = desk.ok(&["doctor", "--storage", "--data-dir", &folder]).stdout;
+    assert!(told.contains("files and rows agree"), "{told}");
+}
+
+#[test]
 fn doctor_says_what_is_wrong_and_fails() {
     let desk = Desk::new()
         .with("MASUKA_DEVICE", "tpu")

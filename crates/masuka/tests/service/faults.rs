@@ -175,6 +175,18 @@ fn a_second_worker_takes_over_from_one_that_was_killed() {
 }
 
 #[test]
+fn a_worker_that_ends_in_order_puts_its_job_back() {
+    let app = TestApp::with_flags(&["--no-worker"]);
+    let id = app.generate(json!({ "num_inference_steps": 100, "width": 256, "height": 256 }));
+    let mut worker = start_worker(&app, &[]);
+    app.wait_for(&id, "processing");
+    signal(worker.id(), "TERM");
+    assert!(worker.wait().unwrap().success());
+    let job = app.wait_for(&id, "pending");
+    assert_eq!((&job["attempts"], &job["queue_position"]), (&json!(0), &json!(0)));
+}
+
+#[test]
 #[ignore = "waits for a lease of 30 seconds; `just test-faults` runs it"]
 fn a_worker_that_wakes_up_too_late_changes_nothing() {
     let app = TestApp::with_flags(&["--no-worker"]);

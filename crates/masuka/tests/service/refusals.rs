@@ -50,6 +50,15 @@ fn values_are_refused_by_field_value_and_range() {
 }
 
 #[test]
+fn a_picture_has_no_more_pixels_than_the_server_allows() {
+    let app = TestApp::with_flags(&["--no-worker", "--max-pixels", "16384"]);
+    check(&app, json!({ "width": 128, "height": 144 }), "width", "is more than 16384 pixels");
+    app.generate(json!({ "width": 256, "height": 64 }));
+    let starter = &app.get("/api/models/base").expect(200)[0];
+    assert_eq!(starter["limits"]["max_pixels"], 16384);
+}
+
+#[test]
 fn what_is_no_request_is_told_apart() {
     let app = TestApp::with_flags(&["--no-worker"]);
     let post = || Request::new("POST", "/api/generate/image");

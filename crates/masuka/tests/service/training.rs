@@ -185,6 +185,22 @@ fn a_killed_worker_loses_at_most_the_steps_since_the_last_checkpoint() {
 }
 
 #[test]
+fn a_server_that_ends_in_order_loses_no_step_of_a_training() {
+    let mut app = TestApp::start();
+    let dataset_id = dataset(&app);
+    let path = train(&app, &dataset_id, json!({ "steps": 100_000, "save_every": 50_000 }));
+    wait(&app, &path, |training| training["current_step"].as_u64() > Some(2));
+    assert_eq!(app.stop(), Some(0));
+    app.restart();
+    let training = wait(&app, &path, |training| training["status"] == "training");
+    let saved = training["checkpoints"][0]["step"].as_u64().expect("a checkpoint");
+    assert!(saved > 2 && training["current_step"].as_u64() >= Some(saved), "{training}");
+    assert_eq!(training["attempts"], 0, "a server that ends is no attempt");
+    app.post(&format!("{path}/cancel"), &json!({})).expect(200);
+    wait_for(&app, &path, "cancelled");
+}
+
+#[test]
 fn a_training_waits_goes_on_and_stops_when_it_is_told_to() {
     let app = TestApp::start();
     let dataset_id = dataset(&app);

@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use masuka_storage::blobs::BlobKey;
+use masuka_storage::{Storage, StorageConfig};
 use serde_json::{Value, json};
 
 use crate::http::Request;
@@ -196,8 +198,23 @@ fn forged_and_expired_addresses_open_nothing() {
         code(&format!("..%2f..%2fmasuka.db?{}", path.split_once('?').unwrap().1), 404),
         "not_found"
     );
-    std::thread::sleep(Duration::from_millis(1));
     assert_eq!(code(path.split_once('?').unwrap().0, 422), "invalid_value");
+
+    let key = BlobKey::parse(path.split_once('?').unwrap().0).unwrap();
+    let old = signed(&app, &key, Duration::from_secs(3 * 60 * 60));
+    let refused = app.get(&old).expect(403);
+    assert_eq!(refused["error"]["code"], "url_expired");
+    assert!(refused["detail"].as_str().unwrap().contains("fetch the job"), "{refused}");
+    assert_eq!(app.get(&signed(&app, &key, Duration::ZERO)).status, 200);
+}
+
+/// The link to `key` that the server gave some time ago.
+fn signed(app: &TestApp, key: &BlobKey, ago: Duration) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = StorageConfig::local(&app.data(""));
+    let storage = runtime.block_on(Storage::open(&config)).unwrap();
+    storage.signer().sign(key, (now - ago).as_secs() as i64)
 }
 
 /// What `masuka doctor --storage` says about the data of a server, and whether all is well.

@@ -13,15 +13,16 @@ Written by `just bench`, not by hand. MASUKA and diffusers compute the same row 
 that take turns; the first repetition warms up and is not counted. Figures are medians with the least and the most.
 *Ratio* is diffusers' time over MASUKA's: above 1, MASUKA is faster; beside our int8 diffusers computes in bf16. *PSNR* is
 each side's distance from diffusers in f32, or where a row has none in the same precision; it shows that both computed
-the same. *Load* is from opened files to a ready
-pipeline, files in the page cache, imports not counted; a dash where one side makes the weights first. *Memory* is the
+the same. *Start* is what a first repetition takes beyond a counted one, loading included, wherever a side loads: files
+are in the page cache, imports not counted; in tables older than this figure it is loading alone, with a dash where one
+side loads later. *Memory* is the
 process's peak resident size, mapped files included; *weights* are the bytes of all weights in the row's precision.
 *Faults* are the pages that a process was newly given in a counted repetition. A further reference that took its turns in
 the same run stands in a line of its own, with MASUKA's same figures; *held to* a level are both sides at once, the
 reference by `ONEDNN_MAX_CPU_ISA`, `MKL_ENABLE_INSTRUCTIONS` and `ATEN_CPU_CAPABILITY`; what its libraries then say of
 themselves in their verbose logs is written beside. Held to AVX2, diffusers computes every line in f32, far faster there.
 """
-COLUMNS = ("", "masuka", "reference", "ratio", "PSNR", "load", "memory", "weights", "faults")
+COLUMNS = ("", "masuka", "reference", "ratio", "PSNR", "start", "memory", "weights", "faults")
 
 
 def summary(measured):
@@ -90,7 +91,7 @@ def rows_of(variant, measured):
 def row(label, ours, theirs, weight_bytes):
     cells = [
         label, spread(ours), spread(theirs), f"{ratio(ours, theirs):.2f}", both(decibel, ours["psnr_db"], theirs["psnr_db"]),
-        load(ours["load_seconds"], theirs["load_seconds"]), both(mebibytes, ours["peak_bytes"], theirs["peak_bytes"]),
+        start(ours, theirs), both(mebibytes, ours["peak_bytes"], theirs["peak_bytes"]),
         mebibytes(weight_bytes) if weight_bytes else "–",
         both(str, ours["median_faults"], theirs["median_faults"]) if "median_faults" in ours else "–",
     ]
@@ -130,9 +131,10 @@ def ratio(ours, theirs):
     return theirs["median_seconds"] / ours["median_seconds"]
 
 
-def load(ours, theirs):
-    """Nothing where our side had nothing to load yet."""
-    return "–" if ours < 0.001 else both(lambda seconds: f"{seconds:.2f} s", ours, theirs)
+def start(ours, theirs):
+    """Nothing where it was not measured and our side had nothing to load yet."""
+    key = "start_seconds" if "start_seconds" in ours else "load_seconds"
+    return "–" if ours[key] < 0.001 else both(lambda side: f"{side[key]:.2f} s", ours, theirs)
 
 
 def spread(side):

@@ -1,6 +1,6 @@
 //! Matrices as the caller holds them: rows that lie some stride apart.
 
-use crate::threads::SharedPtr;
+use crate::threads::{self, SharedPtr};
 
 /// A matrix (rows, columns) whose rows lie `stride` numbers apart.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,22 @@ impl<'a, T> RowsMut<'a, T> {
         let (rows, columns) = (self.rows, self.columns);
         let chunks = self.data.chunks_mut(self.stride.max(1)).take(rows);
         chunks.map(move |row| &mut row[..columns])
+    }
+
+    /// Runs `task(i, row i)` for every row, on all threads.
+    ///
+    /// # Panics
+    /// When a task panics.
+    pub fn parallel_rows(&mut self, task: impl Fn(usize, &mut [T]) + Sync)
+    where
+        T: Send,
+    {
+        let (rows, columns, stride) = (self.rows, self.columns, self.stride);
+        let start = self.share();
+        threads::parallel_for(rows, |i| {
+            // SAFETY: rows lie within the data, which is borrowed alone, and do not overlap.
+            task(i, unsafe { start.slice(i * stride, columns) });
+        });
     }
 
     pub(crate) fn share(&mut self) -> SharedPtr<T> {

@@ -17,29 +17,36 @@ pub fn pack_blocks(blocks: &QTensor, packing: Packing) -> Result<PackedWeight> {
     let (out_features, in_features) = blocks.shape().dims2()?;
     let bytes = blocks.data()?;
     let row_bytes = bytes.len() / out_features.max(1);
-    let row = |row: usize| &bytes[row * row_bytes..(row + 1) * row_bytes];
+    let rows = |first: usize| bytes[first * row_bytes..].chunks_exact(row_bytes);
     Ok(match packing {
         Packing::F32 => {
-            let read = |i, numbers: &mut [f32]| expand(blocks, row(i), numbers);
+            let read = |i, numbers: &mut [f32]| expand(blocks, rows(i), in_features, numbers);
             PackedWeight::F32(PackedLinear::from_rows(out_features, in_features, read))
         }
         Packing::Bf16 => {
-            let read = |i, numbers: &mut [_]| expand(blocks, row(i), numbers);
+            let read = |i, numbers: &mut [_]| expand(blocks, rows(i), in_features, numbers);
             PackedWeight::Bf16(PackedLinear::from_rows(out_features, in_features, read))
         }
         Packing::Int8 => {
-            let read = |i, numbers: &mut [f32]| expand(blocks, row(i), numbers);
+            let read = |i, numbers: &mut [f32]| expand(blocks, rows(i), in_features, numbers);
             PackedWeight::Int8(PackedInt8::from_rows(out_features, in_features, read))
         }
     })
 }
 
-/// Writes the numbers of one row of `blocks`, whose bytes are `row`.
-fn expand<T: Number>(blocks: &QTensor, row: &[u8], numbers: &mut [T]) {
-    let row = ggml_file::qtensor_from_ggml(blocks.dtype(), row, vec![numbers.len()], &Device::Cpu)
-        .and_then(|row| row.dequantize(&Device::Cpu)?.to_vec1::<f32>())
-        .expect("a part of blocks that were read as a whole before");
-    numbers.iter_mut().zip(row).for_each(|(to, from)| *to = T::from_f32(from));
+/// Writes the numbers of some rows of `blocks`, of `width` each, whose bytes are `rows`.
+fn expand<'a, T: Number>(
+    blocks: &QTensor,
+    rows: impl Iterator<Item = &'a [u8]>,
+    width: usize,
+    numbers: &mut [T],
+) {
+    for (row, numbers) in rows.zip(numbers.chunks_exact_mut(width)) {
+        let row = ggml_file::qtensor_from_ggml(blocks.dtype(), row, vec![width], &Device::Cpu)
+            .and_then(|row| row.dequantize(&Device::Cpu)?.to_vec1::<f32>())
+            .expect("a part of blocks that were read as a whole before");
+        numbers.iter_mut().zip(row).for_each(|(to, from)| *to = T::from_f32(from));
+    }
 }
 
 #[cfg(test)]

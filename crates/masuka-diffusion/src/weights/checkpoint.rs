@@ -193,6 +193,6 @@ impl TensorSource for Checkpoint {
     fn pack(&self, name: &str, packing: Packing) -> Result<Option<PackedWeight>> {
         let (origin, stored) = self.origin(name)?;
         let ranges = origin.take.ranges(stored.shape.first().copied().unwrap_or(1));
-        Ok(stored.pack(&ranges, packing))
+        stored.pack(&ranges, packing)
     }
 }

@@ -1,7 +1,8 @@
-//! A file in memory by name only: its pages come when they are read and are given back when they have been copied.
+//! A file in memory by name only: its pages come when they are read and are given back when they have been copied. What is
+//! copied as a whole is read past the map: a page that is mapped costs more than its copy.
 
 use std::fs::File;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ const PICKLES: [&[u8]; 2] = [b"PK\x03\x04", b"\x80"];
 /// A read-only file of weights.
 pub struct MappedFile {
     path: PathBuf,
+    file: File,
     map: Mmap,
 }
 
@@ -41,7 +43,7 @@ impl MappedFile {
                            safetensors.torch.save_file)";
             return Err(Error::model(path.display(), message));
         }
-        Ok(Self { path: path.to_owned(), map })
+        Ok(Self { path: path.to_owned(), file, map })
     }
 
     /// The file's path.
@@ -52,6 +54,20 @@ impl MappedFile {
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Copies its bytes from `start` on.
+    ///
+    /// # Errors
+    /// When the file has no more as many, or the disk fails.
+    pub fn copy(&self, start: usize, to: &mut [u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_exact_at(&self.file, to, start as u64);
+        #[cfg(not(unix))]
+        {
+            to.copy_from_slice(&self.map[start..start + to.len()]);
+            Ok(())
+        }
     }
 
     /// A reader from its start.
@@ -76,4 +92,26 @@ impl MappedFile {
 /// A safetensors header can have the length of an archive's first bytes, but then a JSON object follows.
 fn is_safetensors(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_copied_from_the_file_and_none_from_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        let mut bytes = [0; 4];
+        file.copy(3, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"3456");
+        #[cfg(unix)]
+        {
+            // Cut off by someone else after it was opened.
+            std::fs::write(&path, b"01234").unwrap();
+            assert_eq!(file.copy(3, &mut bytes).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod mapped_file; // a file whose pages come and go
 pub mod stored; // a tensor as its file stores it, and its way into memory
+mod stored_rows; // rows of it, as its packing wants them
 pub mod safetensors_file; // one safetensors file
 pub mod gguf_file; // one GGUF file
 pub mod checkpoint_file; // one file of either format, told apart by content

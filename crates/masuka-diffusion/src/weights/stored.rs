@@ -12,6 +12,7 @@ use masuka_kernels::linear_int8::PackedInt8;
 use rayon::prelude::*;
 
 use super::mapped_file::MappedFile;
+use super::stored_rows::StoredRows;
 use crate::error::{Error, Result};
 use crate::ops::{PackedWeight, Packing};
 
@@ -125,18 +126,17 @@ impl StoredTensor<'_> {
         Ok(tensor)
     }
 
-    /// Packs those rows of a matrix for the processor's products, row by row from the file; none if they are of a kind
-    /// that has to be read as a tensor.
-    pub fn pack(&self, ranges: &[Range<usize>], packing: Packing) -> Option<PackedWeight> {
+    /// Packs those rows of a matrix for the processor's products, some rows at a time from the file; none if they are of a
+    /// kind that has to be read as a tensor.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn pack(&self, ranges: &[Range<usize>], packing: Packing) -> Result<Option<PackedWeight>> {
         if matches!(self.encoding, Encoding::Blocks(_) | Encoding::Other(_)) {
-            return None;
+            return Ok(None);
         }
-        let rows = StoredRows {
-            rows: ranges.iter().flat_map(Clone::clone).collect(),
-            bytes_each: self.bytes.len() / self.rows().max(1),
-            stored: self,
-        };
-        let (out_features, in_features) = rows.shape();
+        let rows = StoredRows::new(self, ranges);
+        let (out_features, in_features) = (rows.rows.len(), rows.width);
         let packed = match packing {
             Packing::F32 => PackedWeight::F32(PackedLinear::from_rows(
                 out_features,
@@ -154,11 +154,11 @@ impl StoredTensor<'_> {
                 |row, numbers| rows.read(row, numbers),
             )),
         };
-        ranges.iter().for_each(|rows| self.file.give_back(self.span(rows)));
-        Some(packed)
+        rows.finish()?;
+        Ok(Some(packed))
     }
 
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
 
@@ -171,7 +171,7 @@ impl StoredTensor<'_> {
     }
 
     /// The bytes in the file of some rows.
-    fn span(&self, rows: &Range<usize>) -> Range<usize> {
+    pub(super) fn span(&self, rows: &Range<usize>) -> Range<usize> {
         let row_bytes = self.bytes.len() / self.rows().max(1);
         self.bytes.start + rows.start * row_bytes..self.bytes.start + rows.end * row_bytes
     }
@@ -210,50 +210,33 @@ impl StoredTensor<'_> {
     }
 }
 
-/// Rows of a stored matrix, read one by one.
-struct StoredRows<'a> {
-    stored: &'a StoredTensor<'a>,
-    rows: Vec<usize>,
-    bytes_each: usize,
-}
-
-impl StoredRows<'_> {
-    /// (rows, numbers of a row)
-    fn shape(&self) -> (usize, usize) {
-        (self.rows.len(), self.bytes_each / self.stored.encoding.bytes_of(1))
-    }
-
-    /// Writes a row; the file's pages are given back some MiB at a time.
-    fn read<T: Number>(&self, row: usize, numbers: &mut [T]) {
-        let (stored, place) = (self.stored, self.rows[row]);
-        let bytes = &stored.file.bytes()[stored.span(&(place..place + 1))];
-        decode_here(stored.encoding, bytes, numbers);
-        let together = (CHUNK_BYTES / self.bytes_each.max(1)).max(1);
-        if (row + 1).is_multiple_of(together) {
-            // Other threads may not be through with these rows; they read them from the disk again.
-            stored.file.give_back(stored.span(&((place + 1).saturating_sub(together)..place + 1)));
-        }
-    }
-}
-
 /// A dtype that weights have in memory.
-trait Number: WithDType {
+pub(super) trait Number: WithDType {
+    /// How a file of little-endian numbers spells it.
+    const ENCODING: Encoding;
+
     fn rounded(value: f32) -> Self;
 }
 
 impl Number for f32 {
+    const ENCODING: Encoding = Encoding::F32;
+
     fn rounded(value: f32) -> Self {
         value
     }
 }
 
 impl Number for bf16 {
+    const ENCODING: Encoding = Encoding::Bf16;
+
     fn rounded(value: f32) -> Self {
         Self::from_f32(value)
     }
 }
 
 impl Number for f16 {
+    const ENCODING: Encoding = Encoding::F16;
+
     fn rounded(value: f32) -> Self {
         Self::from_f32(value)
     }
@@ -266,7 +249,7 @@ fn decode<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [MaybeUninit<T>
 }
 
 /// Writes every element of `out`, on this thread.
-fn decode_here<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [T]) {
+pub(super) fn decode_here<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [T]) {
     // SAFETY: a number may be written where one may be missing, and `decode_part` takes none away.
     let places: &mut [MaybeUninit<T>] =
         unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) };
@@ -274,6 +257,14 @@ fn decode_here<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [T]) {
 }
 
 fn decode_part<T: Number>(encoding: Encoding, bytes: &[u8], out: &mut [MaybeUninit<T>]) {
+    if encoding == T::ENCODING && cfg!(target_endian = "little") {
+        assert_eq!(bytes.len(), size_of_val(out), "a number for each place");
+        // SAFETY: both are as long, and the file spells numbers as memory does.
+        unsafe {
+            out.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        };
+        return;
+    }
     match encoding {
         Encoding::F32 => each(bytes, out, |b: [u8; 4]| T::rounded(f32::from_le_bytes(b))),
         Encoding::F16 => each(bytes, out, |b: [u8; 2]| T::rounded(f16::from_le_bytes(b).to_f32())),

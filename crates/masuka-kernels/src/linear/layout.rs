@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use super::product::{Format, PANEL};
 use crate::Simd;
+use crate::aligned::Element;
+use crate::threads::{self, SharedPtr};
 use crate::vector::{Vectors, Work};
 
 /// Columns of a step, and words and columns of its tiles: what AMX reads at once.
@@ -78,12 +80,38 @@ impl Layout {
     }
 }
 
-/// Lays out `PANEL` outputs of `depth` words of four bytes.
+/// Rows that are read before they are laid out: together they stay in the second cache.
+pub(crate) const ROWS_AT_ONCE: usize = 32;
+
+/// Runs `task(panel, words)` over panels of `len` words. Each thread starts at a place of its own: two that met on a huge
+/// page at its first touch would both clear it, and one for nothing.
+pub(crate) fn parallel_panels<W: Element>(
+    words: &mut [W],
+    len: usize,
+    task: impl Fn(usize, &mut [W]) + Sync,
+) {
+    let count = words.len() / len.max(1);
+    let stripes = threads::count();
+    let panels = count.div_ceil(stripes);
+    let start = SharedPtr::new(words);
+    threads::parallel_for(stripes * panels, |i| {
+        let panel = i % stripes * panels + i / stripes;
+        if panel < count {
+            // SAFETY: panels lie within `words`, are disjoint, and each is one task's.
+            task(panel, unsafe { start.slice(panel * len, len) });
+        }
+    });
+}
+
+/// Lays out some outputs of a panel, of `depth` words of four bytes.
 pub(crate) struct LayOut<'a, W> {
     pub layout: Layout,
-    /// (`PANEL`, depth)
+    /// The first of the outputs, a multiple of a tile's.
+    pub column: usize,
+    /// (outputs, depth), a multiple of a tile's.
     pub rows: &'a [W],
     pub depth: usize,
+    /// The panel.
     pub to: &'a mut [W],
 }
 
@@ -92,27 +120,30 @@ impl<W> Work for LayOut<'_, W> {
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        let Self { layout, rows, depth, to } = self;
-        assert!(rows.len() == PANEL * depth && to.len() == PANEL * depth);
+        let Self { layout, column: first, rows, depth, to } = self;
+        let outputs = rows.len().checked_div(depth).unwrap_or(0);
+        assert!(rows.len() == outputs * depth && to.len() == PANEL * depth);
+        assert!(first + outputs <= PANEL && outputs.is_multiple_of(V::LANES));
         const { assert!(size_of::<W>() == size_of::<u32>()) };
         let from = rows.as_ptr().cast::<u32>();
         let to = to.as_mut_ptr().cast::<u32>();
         let whole = depth / V::LANES * V::LANES;
-        for column in (0..PANEL).step_by(V::LANES) {
+        for column in (0..outputs).step_by(V::LANES) {
             for word in (0..whole).step_by(V::LANES) {
                 // SAFETY: `LANES` rows from `column` hold `LANES` words from `word`, and have their places, for vectors
                 // divide a tile.
                 unsafe {
-                    let to = to.add(layout.index(depth, column, word));
+                    let to = to.add(layout.index(depth, first + column, word));
                     v.transpose(from.add(column * depth + word), depth, to, layout.stride());
                 }
             }
         }
-        for column in 0..PANEL {
+        for column in 0..outputs {
             for word in whole..depth {
                 // SAFETY: as above.
                 unsafe {
-                    *to.add(layout.index(depth, column, word)) = *from.add(column * depth + word);
+                    let to = to.add(layout.index(depth, first + column, word));
+                    *to = *from.add(column * depth + word);
                 }
             }
         }

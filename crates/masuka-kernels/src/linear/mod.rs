@@ -16,7 +16,7 @@ mod backward; // the gradient of the input
 pub use backward::{LowRank, grad_input};
 pub use epilogue::Gated;
 pub(crate) use epilogue::{Finish, Output};
-pub(crate) use layout::{LayOut, Layout};
+pub(crate) use layout::{LayOut, Layout, ROWS_AT_ONCE, parallel_panels};
 pub(crate) use product::{Format, PANEL, Panels, Place, RightSide, Strip, multiply};
 
 use std::any::TypeId;
@@ -53,10 +53,9 @@ impl WeightRows<'_> {
         }
     }
 
-    /// Writes row `output` as `T`.
-    pub(crate) fn read<T: Number>(&self, output: usize, numbers: &mut [T]) {
-        // Each part is as long as `numbers`.
-        let part = output * numbers.len()..(output + 1) * numbers.len();
+    /// Writes the numbers from `start` on as `T`.
+    pub(crate) fn read<T: Number>(&self, start: usize, numbers: &mut [T]) {
+        let part = start..start + numbers.len();
         match self {
             Self::Bf16(data) => convert(&data[part], numbers, |x| T::from_f32(x.to_f32())),
             Self::F16(data) => convert(&data[part], numbers, |x| T::from_f32(x.to_f32())),
@@ -102,11 +101,12 @@ impl<T: Number> PackedLinear<T> {
         in_features: usize,
     ) -> Self {
         assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
-        let read = |output: usize, numbers: &mut [T]| weight.read(output, numbers);
+        let read = |output: usize, to: &mut [T]| weight.read(output * in_features, to);
         Self { weight: Packed::new(simd, out_features, in_features, read) }
     }
 
-    /// Packs the rows that `read(output, numbers)` writes, from all threads and in no order.
+    /// Packs the rows that `read(output, numbers)` writes, from all threads and in no order: row `output` and those after
+    /// it, as many as `numbers` holds.
     pub fn from_rows(
         out_features: usize,
         in_features: usize,

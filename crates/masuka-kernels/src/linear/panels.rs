@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::layout::{LayOut, Layout};
+use super::layout::{LayOut, Layout, ROWS_AT_ONCE, parallel_panels};
 #[cfg(target_arch = "x86_64")]
 use super::layout::{STEP, STEP_WORDS, TILE};
 use super::product::{PANEL, Panels, RightSide};
@@ -11,7 +11,6 @@ use super::tile::Floats;
 use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::rows::Rows;
-use crate::threads;
 use crate::vector::{self, Number, Product};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Vectors, Work};
@@ -33,30 +32,28 @@ pub(crate) struct Packed<T: Number> {
 }
 
 impl<T: Number> Packed<T> {
-    /// Packs the rows that `row(output, numbers)` writes.
+    /// Packs the rows that `read(output, numbers)` writes: row `output` and those after it, as many as `numbers` holds.
     pub fn new(
         simd: Simd,
         out_features: usize,
         in_features: usize,
-        row: impl Fn(usize, &mut [T]) + Sync,
+        read: impl Fn(usize, &mut [T]) + Sync,
     ) -> Self {
         let layout = Layout::new::<Floats<T>>(simd);
         let depth = layout.depth(in_features.div_ceil(group::<T>()));
         let panels = out_features.div_ceil(PANEL);
         let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
-        threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, to| {
-            with_scratch(PANEL * depth, |rows: &mut [Unit<T>]| {
-                let outputs = PANEL.min(out_features - panel * PANEL);
-                for (column, words) in rows.chunks_exact_mut(depth.max(1)).enumerate() {
-                    let (numbers, rest) = numbers_of_mut::<T>(words).split_at_mut(in_features);
-                    if column < outputs {
-                        row(panel * PANEL + column, numbers);
-                    } else {
-                        numbers.fill(T::default());
-                    }
-                    rest.fill(T::default());
+        parallel_panels(&mut words, depth * PANEL, |panel, to| {
+            with_scratch(ROWS_AT_ONCE * depth, |rows: &mut [Unit<T>]| {
+                for column in (0..PANEL).step_by(ROWS_AT_ONCE) {
+                    let output = panel * PANEL + column;
+                    let count = ROWS_AT_ONCE.min(out_features.saturating_sub(output));
+                    let (numbers, none) =
+                        numbers_of_mut::<T>(rows).split_at_mut(count * depth * group::<T>());
+                    read_rows(output, in_features, depth * group::<T>(), numbers, &read);
+                    none.fill(T::default());
+                    vector::run(simd, LayOut { layout, column, rows, depth, to: &mut *to });
                 }
-                vector::run(simd, LayOut { layout, rows, depth, to });
             });
         });
         Self { words, simd, layout, out_features, in_features }
@@ -91,6 +88,24 @@ impl<T: Number> Packed<T> {
             let unit = &self.words[self.layout.index(depth, output, word)];
             numbers.copy_from_slice(&numbers_of::<T>(unit)[..numbers.len()]);
         }
+    }
+}
+
+/// Rows from `output` on, (rows, width), of whose numbers `in_features` are real and the others zero.
+fn read_rows<T: Number>(
+    output: usize,
+    in_features: usize,
+    width: usize,
+    numbers: &mut [T],
+    read: &impl Fn(usize, &mut [T]),
+) {
+    if width == in_features && !numbers.is_empty() {
+        return read(output, numbers);
+    }
+    for (i, row) in numbers.chunks_exact_mut(width).enumerate() {
+        let (row, rest) = row.split_at_mut(in_features);
+        read(output + i, row);
+        rest.fill(T::default());
     }
 }
 

@@ -17,8 +17,8 @@ use std::ops::Range;
 use crate::Simd;
 use crate::aligned::{AlignedBuf, with_scratch};
 use crate::linear::{
-    Branch, Epilogue, Finish, LayOut, Layout, Output, PANEL, Panels, Place, RightSide, WeightRows,
-    multiply, narrow,
+    Branch, Epilogue, Finish, LayOut, Layout, Output, PANEL, Panels, Place, ROWS_AT_ONCE,
+    RightSide, WeightRows, multiply, narrow, parallel_panels,
 };
 use crate::rows::{Rows, RowsMut};
 use crate::threads::{self, SharedPtr};
@@ -64,11 +64,12 @@ impl PackedInt8 {
         in_features: usize,
     ) -> Self {
         assert_eq!(weight.len(), out_features * in_features, "numbers of the weight");
-        let read = |output: usize, numbers: &mut [f32]| weight.read(output, numbers);
+        let read = |output: usize, to: &mut [f32]| weight.read(output * in_features, to);
         Self::new(simd, out_features, in_features, read)
     }
 
-    /// Quantises and packs the rows that `read(output, numbers)` writes, from all threads and in no order.
+    /// Quantises and packs the rows that `read(output, numbers)` writes, from all threads and in no order: row `output` and
+    /// those after it, as many as `numbers` holds.
     ///
     /// # Panics
     /// When rows are longer than 65,536.
@@ -93,23 +94,29 @@ impl PackedInt8 {
         let mut words = AlignedBuf::zeroed(panels * depth * PANEL);
         let (mut scales, mut sums) = (vec![0.0; out_features], vec![0; out_features]);
         let (to_scales, to_sums) = (SharedPtr::new(&mut scales), SharedPtr::new(&mut sums));
-        threads::parallel_chunks(&mut words, (depth * PANEL).max(1), |panel, words| {
-            let mut row = vec![0.0; in_features];
-            with_scratch(PANEL * depth, |rows: &mut [u32]| {
-                rows.fill(0);
-                let outputs = PANEL.min(out_features - panel * PANEL);
-                for (column, words) in rows.chunks_exact_mut(depth.max(1)).enumerate().take(outputs)
-                {
-                    let output = panel * PANEL + column;
-                    read(output, &mut row);
-                    let (scale, sum) = quantize_weight_row(simd, &row, bytes_of(words));
-                    // SAFETY: `output` is below `out_features`, and no other task has this panel.
-                    unsafe {
-                        *to_scales.at(output) = scale;
-                        *to_sums.at(output) = sum;
+        parallel_panels(&mut words, depth * PANEL, |panel, to| {
+            with_scratch(ROWS_AT_ONCE * in_features, |numbers: &mut [f32]| {
+                with_scratch(ROWS_AT_ONCE * depth, |rows: &mut [u32]| {
+                    for column in (0..PANEL).step_by(ROWS_AT_ONCE) {
+                        let first = panel * PANEL + column;
+                        let count = ROWS_AT_ONCE.min(out_features.saturating_sub(first));
+                        if count > 0 {
+                            read(first, &mut numbers[..count * in_features]);
+                        }
+                        rows.fill(0);
+                        let numbers = numbers.chunks_exact(in_features.max(1));
+                        let words = rows.chunks_exact_mut(depth.max(1));
+                        for (i, (row, words)) in numbers.zip(words).take(count).enumerate() {
+                            let (scale, sum) = quantize_weight_row(simd, row, bytes_of(words));
+                            // SAFETY: the output is below `out_features`, and no other task has this panel.
+                            unsafe {
+                                *to_scales.at(first + i) = scale;
+                                *to_sums.at(first + i) = sum;
+                            }
+                        }
+                        vector::run(simd, LayOut { layout, column, rows, depth, to: &mut *to });
                     }
-                }
-                vector::run(simd, LayOut { layout, rows, depth, to: words });
+                });
             });
         });
         Self { words, simd, layout, out_features, in_features, scales, sums }

@@ -2,6 +2,7 @@
 
 use candle_core::{Tensor, WithDType};
 use half::bf16;
+use masuka_kernels::aligned::unwritten;
 use masuka_kernels::linear::{Epilogue, Gated, PackedLinear, grad_input, linear};
 use masuka_kernels::linear_int8::{PackedInt8, linear_int8};
 use masuka_kernels::{Number, Rows, RowsMut};
@@ -89,21 +90,29 @@ pub(super) fn forward_in_halves(
 ) -> Result<Tensor> {
     let (columns, new_columns) = (weight.in_features(), weight.out_features());
     by_rows(x, columns, new_columns, |x: Rows<'_, f32>, mut y: RowsMut<'_, f32>| {
-        let numbers = || (0..x.rows()).flat_map(|row| x.row(row));
-        let high = numbers().map(|x| bf16::from_f32(*x));
-        let low = numbers().map(|x| bf16::from_f32(x - bf16::from_f32(*x).to_f32()));
-        let halves: Vec<bf16> = high.chain(low).collect();
-        let mut products = vec![0.0; 2 * x.rows() * new_columns];
+        let rows = x.rows();
+        let mut halves = unwritten(2 * rows * columns);
+        RowsMut::new(&mut halves, columns).parallel_rows(|i, half| {
+            let numbers = half.iter_mut().zip(x.row(i % rows));
+            if i < rows {
+                numbers.for_each(|(half, x)| *half = bf16::from_f32(*x));
+            } else {
+                numbers
+                    .for_each(|(half, x)| *half = bf16::from_f32(x - bf16::from_f32(*x).to_f32()));
+            }
+        });
+        let mut products = unwritten(2 * rows * new_columns);
+        let epilogue = Epilogue::default();
         let to = RowsMut::new(&mut products, new_columns);
-        linear(Rows::new(&halves, columns), weight, &Epilogue::default(), to);
-        let (high, low) = products.split_at(x.rows() * new_columns);
-        let products = high.chunks(new_columns).zip(low.chunks(new_columns));
-        for (y, (high, low)) in y.rows_mut().zip(products) {
-            y.iter_mut().zip(high.iter().zip(low)).for_each(|(y, (high, low))| *y = high + low);
+        linear(Rows::new(&halves, columns), weight, &epilogue, to);
+        let products: Rows<'_, f32> = Rows::new(&products, new_columns);
+        y.parallel_rows(|i, y| {
+            let sums = products.row(i).iter().zip(products.row(rows + i));
+            y.iter_mut().zip(sums).for_each(|(y, (high, low))| *y = high + low);
             if let Some(bias) = bias {
                 y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
             }
-        }
+        });
     })
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -40,11 +41,12 @@ pub(crate) struct Signature {
 )]
 pub(crate) async fn download(
     State(app): State<App>,
-    Path(key): Path<String>,
+    key: Result<Path<String>, PathRejection>,
     Query(signature): Query<Signature>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let key = BlobKey::parse(&key)?;
+    let no_key = |_| ApiError::not_found("not_found", "this storage key is no text");
+    let key = BlobKey::parse(&key.map_err(no_key)?)?;
     check(&app, &key, &signature)?;
     let etag = format!("\"{key}\""); // a key's content never changes
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());

@@ -77,6 +77,8 @@ fn what_is_no_request_is_told_apart() {
     assert_eq!(code(Request::new("PUT", "/api/generate/image"), 405), "method_not_allowed");
     assert_eq!(code(Request::new("GET", "/api/generate/nobody"), 404), "not_found");
     assert_eq!(code(Request::new("GET", "/api/generate/..%2f..%2fetc"), 404), "not_found");
+    assert_eq!(code(Request::new("GET", "/api/generate/%ff"), 404), "not_found");
+    assert_eq!(code(Request::new("GET", "/files/%ff?expires=1&signature=00"), 404), "not_found");
     assert_eq!(code(Request::new("GET", "/api/generate?limit=1000"), 422), "invalid_value");
     assert_eq!(code(Request::new("GET", "/api/generate?status=lost"), 422), "invalid_value");
     assert_eq!(code(Request::new("GET", "/api/generate?cursor=x"), 422), "invalid_value");

@@ -121,3 +121,20 @@ fn a_mode_that_does_not_fit_is_refused_and_one_that_does_is_named() {
         }
     }
 }
+
+#[test]
+fn what_is_loaded_is_granted_besides_what_is_free() {
+    let model = repo("models/starter");
+    for offload in [Offload::None, Offload::Components] {
+        let mut pipeline = load(&model, offload, None).expect("the model loads");
+        let estimate = pipeline.estimate_memory(SIZE).expect("an estimate");
+        let all = estimate.text_encoders + estimate.transformer + estimate.vae;
+        let held = if offload == Offload::None { all } else { 0 };
+        let enough = estimate.peak(offload) - held;
+        for (free, fits) in [(Some(enough), true), (Some(enough - 1), false), (None, true)] {
+            pipeline.grant(free).expect("an estimate");
+            let checked = pipeline.check_room(SIZE);
+            assert_eq!(checked.is_ok(), fits, "{offload} {free:?}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! From files to components.
 
+use std::sync::OnceLock;
+
 use super::base_layers::FluxLayers;
 use super::encode_prompt::{PromptCache, Prompter, TextEncoders};
 use super::files::{FluxFiles, TokenizerOf};
@@ -50,7 +52,9 @@ pub(super) fn open(files: FluxFiles, options: &LoadOptions) -> Result<FluxPipeli
         defaults: Defaults::of(&config, &vae, &layout),
         text_encoders: text_encoders(files.clone(), options.clone()),
         transformer: transformer(files.clone(), options.clone(), config.clone()),
-        vae: autoencoder(files.clone(), options.clone(), vae),
+        vae: autoencoder(files.clone(), options.clone(), vae.clone()),
+        vae_config: vae,
+        weight_bytes: OnceLock::new(),
         layers: FluxLayers::new(&files, options)?,
         files,
         options: options.clone(),

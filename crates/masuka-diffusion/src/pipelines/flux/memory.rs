@@ -29,34 +29,80 @@ pub struct MemoryEstimate {
     pub decode_activations_in_bands: u64,
 }
 
-impl MemoryEstimate {
-    /// The estimate for one picture of `size`.
+/// Bytes of the weights of a part.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartBytes {
+    /// For as long as it is loaded.
+    pub held: u64,
+    /// Besides, while it computes.
+    pub transient: u64,
+}
+
+/// Bytes of all weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WeightBytes {
+    pub text_encoders: PartBytes,
+    pub transformer: PartBytes,
+    pub vae: PartBytes,
+    blocks: BlockBytes,
+}
+
+/// What activations follow from.
+pub(super) struct Sizes<'a> {
+    pub config: &'a FluxConfig,
+    pub vae: &'a AutoencoderKlConfig,
+    pub options: &'a LoadOptions,
+}
+
+impl PartBytes {
+    fn of(weights: &Weights) -> Self {
+        Self { held: weights.bytes(), transient: weights.transient_bytes() }
+    }
+
+    fn peak(self) -> u64 {
+        self.held + self.transient
+    }
+}
+
+impl WeightBytes {
+    /// Asks the heads of the checkpoints.
     ///
     /// # Errors
     /// When a checkpoint cannot be opened.
-    pub(super) fn of(files: &FluxFiles, options: &LoadOptions, size: PictureSize) -> Result<Self> {
-        let weights = |part| -> Result<u64> {
-            let weights = files.weights(part, options)?;
-            Ok(weights.bytes() + weights.transient_bytes())
-        };
-        let config: FluxConfig = files.config(Part::Transformer)?;
-        let vae: AutoencoderKlConfig = files.config(Part::Autoencoder)?;
+    pub fn of(files: &FluxFiles, config: &FluxConfig, options: &LoadOptions) -> Result<Self> {
+        let part = |part| files.weights(part, options).map(|weights| PartBytes::of(&weights));
+        let (clip, t5) = (part(Part::TextEncoder)?, part(Part::TextEncoder2)?);
         let transformer = files.weights(Part::Transformer, options)?;
-        let blocks = transformer_blocks(&transformer, &config);
-        let all = transformer.bytes() + transformer.transient_bytes();
+        Ok(Self {
+            text_encoders: PartBytes {
+                held: clip.held + t5.held,
+                transient: clip.transient + t5.transient,
+            },
+            blocks: transformer_blocks(&transformer, config),
+            transformer: PartBytes::of(&transformer),
+            vae: part(Part::Autoencoder)?,
+        })
+    }
+}
+
+impl MemoryEstimate {
+    /// The estimate for one picture of `size`.
+    pub(super) fn of(weights: &WeightBytes, sizes: &Sizes<'_>, size: PictureSize) -> Self {
+        let Sizes { config, vae, options } = sizes;
+        let WeightBytes { text_encoders, transformer, blocks, .. } = weights;
         let dtype = options.precision.dtype();
         let decode = |tiling| {
             vae.decode_peak_bytes((size.height, size.width), dtype, &options.device, tiling) as u64
         };
-        Ok(Self {
-            text_encoders: weights(Part::TextEncoder)? + weights(Part::TextEncoder2)?,
-            transformer: all,
-            transformer_streamed: all - blocks.sum + blocks.largest,
-            vae: weights(Part::Autoencoder)?,
-            denoise_activations: denoise_activations(&config, options, size),
+        Self {
+            text_encoders: text_encoders.peak(),
+            transformer: transformer.peak(),
+            transformer_streamed: transformer.peak() - blocks.sum + blocks.largest,
+            vae: weights.vae.peak(),
+            denoise_activations: denoise_activations(config, options, size),
             decode_activations: decode(Tiling::Whole),
             decode_activations_in_bands: decode(Tiling::BANDS),
-        })
+        }
     }
 
     /// The peak in memory mode `offload`, with the least that decoding can do with.
@@ -115,6 +161,7 @@ impl MemoryEstimate {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 struct BlockBytes {
     sum: u64,
     largest: u64,

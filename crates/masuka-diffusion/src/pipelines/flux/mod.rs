@@ -11,7 +11,7 @@ mod base_layers; // what adapters need to know of the weights
 mod preview; // how a picture on its way is seen
 mod parts; // what a trainer takes: encoders and transformer on their own
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::adapters::{ChosenAdapter, Target, TensorCounts, apply};
@@ -26,10 +26,10 @@ use crate::pipelines::{
 use crate::samplers::ScheduleConfig;
 use crate::transformers::flux::{FluxConfig, FluxTransformer};
 use crate::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
-use crate::weights::Part;
 
 use base_layers::FluxLayers;
 use encode_prompt::{EncodedPrompt, PromptCache, PromptPair, Prompter, TextEncoders};
+use memory::{Sizes, WeightBytes};
 
 pub use encode_prompt::PromptTokens;
 pub use files::FluxFiles;
@@ -74,6 +74,9 @@ pub struct FluxPipeline {
     text_encoders: Component<TextEncoders>,
     transformer: Component<FluxTransformer>,
     vae: Component<AutoencoderKl>,
+    vae_config: AutoencoderKlConfig,
+    /// Known once it was asked for.
+    weight_bytes: OnceLock<WeightBytes>,
     layers: FluxLayers,
     adapters: Vec<ChosenAdapter>,
 }
@@ -172,7 +175,8 @@ impl FluxPipeline {
     /// # Errors
     /// When a checkpoint cannot be opened any more.
     pub fn estimate_memory(&self, size: PictureSize) -> Result<MemoryEstimate> {
-        MemoryEstimate::of(&self.files, &self.options, size)
+        let sizes = Sizes { config: &self.config, vae: &self.vae_config, options: &self.options };
+        Ok(MemoryEstimate::of(&self.weight_bytes()?, &sizes, size))
     }
 
     /// Grants `free_bytes` of memory besides what is loaded; `None` is any.
@@ -193,20 +197,24 @@ impl FluxPipeline {
         self.check_memory(size).map(drop)
     }
 
-    /// Bytes of the weights that are loaded.
+    /// Bytes of the weights that are loaded; of streamed blocks few are.
     fn held_bytes(&self) -> Result<u64> {
+        let WeightBytes { text_encoders, transformer, vae, .. } = self.weight_bytes()?;
+        let streams = self.options.offload == Offload::Blocks;
         let parts = [
-            (Part::TextEncoder, self.text_encoders.is_resident()),
-            (Part::TextEncoder2, self.text_encoders.is_resident()),
-            // Of streamed blocks few are here.
-            (
-                Part::Transformer,
-                self.transformer.is_resident() && self.options.offload != Offload::Blocks,
-            ),
-            (Part::Autoencoder, self.vae.is_resident()),
+            (text_encoders, self.text_encoders.is_resident()),
+            (transformer, self.transformer.is_resident() && !streams),
+            (vae, self.vae.is_resident()),
         ];
-        let held = parts.into_iter().filter(|(_, is_resident)| *is_resident);
-        held.map(|(part, _)| Ok(self.files.weights(part, &self.options)?.bytes())).sum()
+        Ok(parts.iter().filter(|(_, is_here)| *is_here).map(|(part, _)| part.held).sum())
+    }
+
+    fn weight_bytes(&self) -> Result<WeightBytes> {
+        if let Some(known) = self.weight_bytes.get() {
+            return Ok(*known);
+        }
+        let bytes = WeightBytes::of(&self.files, &self.config, &self.options)?;
+        Ok(*self.weight_bytes.get_or_init(|| bytes))
     }
 
     /// Draws the pictures of `request` and hands each to `deliver` as soon as it is decoded.

@@ -30,7 +30,7 @@ impl Worker {
         control: &Control,
         ending: Result<Made, Ending>,
     ) {
-        let ending = self.spare(ending);
+        let ending = self.spare(lease, ending);
         for attempt in 1..=RETRIES {
             let said = self.runtime.block_on(self.say(lease, control, &ending));
             match said {
@@ -86,13 +86,14 @@ impl Worker {
     }
 
     /// A picture that does not fit beside a training waits for the training's end instead of failing.
-    fn spare(&mut self, ending: Result<Made, Ending>) -> Result<Made, Ending> {
+    fn spare(&mut self, lease: &Lease, ending: Result<Made, Ending>) -> Result<Made, Ending> {
         match ending {
             Err(Ending::Failed(failure))
                 if self.is_between_steps && failure.code == "out_of_memory" =>
             {
-                tracing::warn!("pictures wait for the training's end: {}", failure.message);
-                self.training_yields = false;
+                let message = failure.message;
+                tracing::warn!(job = lease.job_id, "waits for the training's end: {message}");
+                self.spared.push(lease.job_id.clone());
                 Err(Ending::Interrupted)
             }
             ending => ending,

@@ -108,14 +108,15 @@ impl Worker {
         for turn in turns {
             self.draw_waiting(turn);
         }
+        self.spared.clear();
         let ending = training.join().unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         (self.models.options().give_back)();
         ending
     }
 
-    /// Draws one picture that waits, unless one did not fit into memory beside the training before.
+    /// Draws one picture that waits; those that did not fit into memory beside the training are left for later.
     fn draw_waiting(&mut self, turn: Turn) {
-        if self.training_yields && !self.stop.is_asked() {
+        if !self.stop.is_asked() {
             self.is_between_steps = true;
             match self.runtime.block_on(self.claim(&[GENERATION.to_owned()])) {
                 Ok(Some(claimed)) => self.work(&claimed),

@@ -62,6 +62,8 @@ pub struct Worker {
     training_yields: bool,
     /// A picture runs between two steps of a training.
     is_between_steps: bool,
+    /// Pictures that did not fit beside it and wait for its end.
+    spared: Vec<String>,
     done: Done,
     _lock: ProcessLock,
 }
@@ -100,6 +102,7 @@ impl Worker {
             stop,
             training_yields: options.training_yields,
             is_between_steps: false,
+            spared: Vec::new(),
             done: Done::default(),
             _lock: lock,
         };
@@ -187,6 +190,7 @@ impl Worker {
             worker_id: self.id.clone(),
             queues: queues.to_vec(),
             loaded_model: self.models.last_used().map(str::to_owned),
+            except: self.spared.clone(),
         };
         queue.claim(&request).await
     }

@@ -7,7 +7,9 @@ use masuka_storage::Error;
 use masuka_storage::entities::output;
 use masuka_storage::generations::Filter;
 use masuka_storage::processes::NewProcess;
-use masuka_storage::queue::{Failure, Finished, JobStatus, Lease, LeaseState, Side};
+use masuka_storage::queue::{
+    ClaimRequest, Failure, Finished, GENERATION, JobStatus, Lease, LeaseState, Side,
+};
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
@@ -203,6 +205,23 @@ async fn a_paused_queue_gives_nothing_out() {
     assert!(store.claim("w", None).await.is_none());
     store.queue().resume().await.unwrap();
     assert!(store.claim("w", None).await.is_some());
+}
+
+#[tokio::test]
+async fn jobs_that_a_worker_leaves_to_others_are_claimed_by_these() {
+    let store = Store::new().await;
+    let ids =
+        [store.enqueue(0, "a").await, store.enqueue(0, "a").await, store.enqueue(0, "a").await];
+    let request = ClaimRequest {
+        worker_id: "w".into(),
+        queues: vec![GENERATION.into()],
+        loaded_model: None,
+        except: ids[..2].to_vec(),
+    };
+    let claim = async || store.queue().claim(&request).await.unwrap().map(|claimed| claimed.job.id);
+    assert_eq!(claim().await.as_ref(), Some(&ids[2]));
+    assert_eq!(claim().await, None);
+    assert_eq!(store.claim("other", None).await.unwrap().job.id, ids[0]);
 }
 
 #[tokio::test]

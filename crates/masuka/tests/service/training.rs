@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::datasets::{blueprint, new_dataset, upload};
 use crate::http::Request;
 use crate::streams::read;
-use crate::support::{TestApp, signal, small};
+use crate::support::{Options, TestApp, signal, small};
 use crate::trouble::doctor;
 
 /// A dataset of four captioned pictures; its id.
@@ -235,6 +235,25 @@ fn a_training_waits_goes_on_and_stops_when_it_is_told_to() {
     assert_eq!(app.get("/api/training").expect(200)[0]["session_id"], cancelled["session_id"]);
     assert_eq!(app.delete(&path).status, 204);
     wait_until_gone(&app, &format!("files{}", &path[4..]));
+}
+
+#[test]
+fn a_picture_that_does_not_fit_beside_a_training_waits_and_lets_others_pass() {
+    let variables = vec![("MASUKA_MEMORY_MIB", "800".to_owned())];
+    let app = TestApp::with(Options { variables, ..Options::default() });
+    let path = train(&app, &dataset(&app), json!({ "steps": 100_000 }));
+    wait(&app, &path, |training| training["current_step"].as_u64() > Some(0));
+    let large = app.generate(json!({ "width": 2048, "height": 2048 }));
+    for _ in 0..2 {
+        app.wait_for(&app.generate(json!({})), "completed");
+    }
+    let job = app.get(&format!("/api/generate/{large}")).expect(200);
+    assert_eq!((&job["status"], &job["attempts"]), (&json!("pending"), &json!(0)), "{job}");
+    assert!(app.told(&large).contains(&"processing".to_owned()), "it was not tried");
+    app.post(&format!("{path}/cancel"), &json!({})).expect(200);
+    wait_for(&app, &path, "cancelled");
+    let job = app.wait_for(&large, "failed");
+    assert_eq!(job["error_code"], "out_of_memory", "even alone: {job}");
 }
 
 #[test]

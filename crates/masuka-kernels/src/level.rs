@@ -185,6 +185,17 @@ impl Simd {
         [Self::Portable].into_iter().chain(vectors.into_iter().flatten()).collect()
     }
 
+    /// Whether products of bf16 take longer in its own instructions than widened to f32. AVX2 has none. Of AVX-512's,
+    /// Intel's processors take one in the time of four products of f32, and it does the work of two (0.58 ns beside 0.14 on
+    /// a Xeon with AMX); AMD's take it in the time of one.
+    pub(crate) fn widens_bf16(self) -> bool {
+        match self {
+            Self::Avx2(_) => true,
+            Self::Avx512(_) => is_from_intel(),
+            Self::Portable | Self::Amx(_) => false,
+        }
+    }
+
     /// The level's name.
     pub fn level(self) -> Level {
         match self {
@@ -195,6 +206,20 @@ impl Simd {
             Self::Amx(_) => Level::Amx,
         }
     }
+}
+
+/// Whether the processor names Intel as its maker.
+fn is_from_intel() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static INTEL: LazyLock<bool> = LazyLock::new(|| {
+            let name = std::arch::x86_64::__cpuid(0);
+            [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+        });
+        *INTEL
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 static LIMIT: AtomicU8 = AtomicU8::new(Level::Amx as u8);

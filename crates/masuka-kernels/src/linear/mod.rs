@@ -9,6 +9,7 @@ mod tile; // the innermost loops
 #[cfg(target_arch = "x86_64")]
 mod tiles; // how a product is cut for AMX
 mod layout; // how packed weights lie in memory
+mod widened; // products of bf16 in f32
 mod panels; // weights packed, turned, or as they lie in memory
 mod epilogue; // bias, activation, gate and residual
 mod backward; // the gradient of the input
@@ -19,7 +20,7 @@ pub(crate) use epilogue::{Finish, Output};
 pub(crate) use layout::{LayOut, Layout, ROWS_AT_ONCE, parallel_panels};
 pub(crate) use product::{Format, PANEL, Panels, Place, RightSide, Strip, multiply};
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -32,6 +33,7 @@ use crate::rows::{Rows, RowsMut};
 use crate::vector::{self, Number};
 use panels::Packed;
 use tile::Floats;
+use widened::{Widened, widen};
 
 /// The rows of a weight (out, in) as a checkpoint stores them.
 #[derive(Debug, Clone, Copy)]
@@ -194,10 +196,19 @@ pub fn linear<T: Number, Y: Number>(
     let narrow: Vec<_> = epilogue.lora.iter().map(|lora| narrow(x, lora)).collect();
     let branches: Vec<_> = epilogue.lora.iter().zip(&narrow).map(Branch::of).collect();
     assert!(branches.iter().all(|branch| branch.columns() == weight.out_features()));
-    multiply::<Floats<T>, _>(simd, x, &weight.weight, |place, sums| {
+    let finish = |place: Place, sums: &mut [f32]| {
         branches.iter().for_each(|branch| branch.add_to(simd, place, sums));
         vector::run(simd, Finish { output: &output, place, sums });
-    });
+    };
+    let bf16_weight = (&weight.weight as &dyn Any).downcast_ref::<Packed<bf16>>();
+    match bf16_weight.filter(|_| simd.widens_bf16()) {
+        Some(weight) => {
+            let wide = widen(simd, x);
+            let x = Rows::strided(&wide, x.rows(), x.columns(), x.columns());
+            multiply(simd, x, &Widened(weight), finish);
+        }
+        None => multiply::<Floats<T>, _>(simd, x, &weight.weight, finish),
+    }
 }
 
 /// hidden (rows, rank) · matrix (rank, columns), to be added to a product.

@@ -77,6 +77,13 @@ impl<T: Number> Packed<T> {
         size_of_val(&*self.words)
     }
 
+    /// The words `words` of panel `panel`, where they lie in panels.
+    pub fn units(&self, panel: usize, words: Range<usize>) -> &[Unit<T>] {
+        debug_assert_eq!(self.layout, Layout::Panels);
+        let panel = panel * self.depth_words();
+        &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+    }
+
     fn depth_words(&self) -> usize {
         self.layout.depth(self.in_features.div_ceil(group::<T>()))
     }
@@ -137,9 +144,7 @@ impl<T: Number> Panels<Floats<T>> for Packed<T> {
         words: Range<usize>,
         _: &'a mut [Unit<T>],
     ) -> &'a [Unit<T>] {
-        debug_assert_eq!(self.layout, Layout::Panels);
-        let panel = panel * self.depth_words();
-        &self.words[(panel + words.start) * PANEL..(panel + words.end) * PANEL]
+        self.units(panel, words)
     }
 }
 

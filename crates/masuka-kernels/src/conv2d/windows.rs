@@ -143,7 +143,9 @@ impl<T: Number> Work for (&Region<'_, T>, Workspace<'_>) {
 impl<T: Number> Region<'_, T> {
     /// Copies all pixels that are seen; zeros outside the picture and behind the last channel.
     #[inline(always)]
-    fn copy<V: Vectors>(&self, _: V, to: &mut [u8]) {
+    fn copy<V: Vectors>(&self, v: V, to: &mut [u8]) {
+        const { assert!(size_of::<f32>() * TILE == LINE) };
+        assert_eq!(V::LANES, TILE, "lanes of a level with tiles");
         let (slices, rows, columns) = self.seen;
         let bytes = self.conv.geometry.c_in * size_of::<T>();
         assert!(to.len() == slices * rows * columns * LINE, "room for the pixels");
@@ -154,19 +156,20 @@ impl<T: Number> Region<'_, T> {
                 let pixel = self.picture.pixel(y, x, self.conv.geometry.c_in);
                 for slice in 0..slices {
                     let place = ((slice * rows + row) * columns + column) * LINE;
-                    let mut line = [0_u8; LINE];
-                    // SAFETY: the pixel has `bytes` bytes, and there is room for all slices of all pixels.
+                    let whole = (slice + 1) * LINE <= bytes;
+                    // SAFETY: the pixel has `bytes` bytes, and there is room for all slices of all pixels; a vector of
+                    // a level with tiles is a line.
                     unsafe {
-                        if let Some(pixel) = pixel {
-                            let from = pixel.cast::<u8>().add(slice * LINE);
-                            if (slice + 1) * LINE <= bytes {
-                                line = from.cast::<[u8; LINE]>().read_unaligned();
-                            } else {
-                                let left = bytes - slice * LINE;
-                                line.as_mut_ptr().copy_from_nonoverlapping(from, left);
+                        let to = to.as_mut_ptr().add(place);
+                        let from = pixel.map(|pixel| pixel.cast::<u8>().add(slice * LINE));
+                        match from {
+                            Some(from) if whole => v.store(to.cast(), v.load(from.cast())),
+                            Some(from) => {
+                                v.store(to.cast(), v.splat(0.0));
+                                to.copy_from_nonoverlapping(from, bytes - slice * LINE);
                             }
+                            None => v.store(to.cast(), v.splat(0.0)),
                         }
-                        to.as_mut_ptr().add(place).cast::<[u8; LINE]>().write(line);
                     }
                 }
             }

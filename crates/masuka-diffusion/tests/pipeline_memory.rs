@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use common::memory::{self, peak_of_child};
 use common::{repo, starter, zeros};
 use masuka_diffusion::Error;
@@ -15,6 +15,7 @@ use masuka_diffusion::pipelines::{LoadOptions, Offload, PictureSize, Precision};
 
 const MODEL: &str = "MASUKA_TEST_MODEL";
 const OFFLOAD: &str = "MASUKA_TEST_OFFLOAD";
+const ENCODES: &str = "MASUKA_TEST_ENCODES";
 const MODES: [Offload; 3] = [Offload::None, Offload::Components, Offload::Blocks];
 /// The starter's own, for which loading is checked.
 const SIZE: PictureSize = PictureSize { width: 128, height: 128 };
@@ -94,6 +95,34 @@ fn child_that_draws() {
     let before = memory::resident();
     let mut pipeline = load(&model, offload, None).expect("the model loads");
     starter::draw_four_steps(&mut pipeline);
+    memory::report_peak(before);
+}
+
+/// A side at which the picture takes far more than the starter's weights.
+const LARGE: usize = 1024;
+
+#[test]
+fn encoding_a_picture_stays_below_its_estimate() {
+    let large = PictureSize { width: LARGE, height: LARGE };
+    let pipeline = load(&repo("models/starter"), Offload::Blocks, None).expect("the starter");
+    let estimate = pipeline.estimate_memory(large).expect("an estimate");
+    let estimate = estimate.vae + estimate.encode_activations;
+    let peak = peak_of_child("child_that_encodes", &[(ENCODES, "1".as_ref())]);
+    println!("encoding: peak {} MiB, estimate {} MiB", peak >> 20, estimate >> 20);
+    assert!(peak <= estimate, "{peak} above the estimate {estimate}");
+    assert!(peak >= estimate / 2, "{peak} of {estimate}: refuses what would fit");
+}
+
+/// Encodes a large picture, and reports the peak.
+#[test]
+fn child_that_encodes() {
+    if std::env::var_os(ENCODES).is_none() {
+        return;
+    }
+    let mut pipeline = load(&repo("models/starter"), Offload::Blocks, None).expect("the starter");
+    let picture = Tensor::rand(-1f32, 1.0, (1, 3, LARGE, LARGE), &Device::Cpu).expect("noise");
+    let before = memory::resident();
+    pipeline.encode_picture(&picture, &Unobserved).expect("latents");
     memory::report_peak(before);
 }
 

@@ -35,6 +35,8 @@ const GRAPH: Numbers = Numbers { narrow: 0, wide: 60 };
 pub struct MemoryEstimate {
     /// Weights of the encoders, gone before the first step.
     pub encoders: u64,
+    /// What encoding a picture takes beside them.
+    pub encoding: u64,
     /// Weights of the transformer.
     pub transformer: u64,
     /// The adapter with its gradients, the optimiser's moments and the moving average.
@@ -87,6 +89,7 @@ impl MemoryEstimate {
         let encoders = pipeline.text_encoders + pipeline.vae;
         Self {
             encoders,
+            encoding: pipeline.encode_activations,
             transformer: pipeline.transformer,
             adapter: adapter_bytes(config, recipe, sizes.pieces),
             activations_of_inputs: channels * F32 * (doubles + singles) + double + hidden + back,
@@ -104,7 +107,7 @@ impl MemoryEstimate {
             Keep::Everything => self.activations_of_everything,
         };
         let training = self.transformer + self.adapter + activations.max(self.drawing);
-        BASE_BYTES + self.encoders.max(training)
+        BASE_BYTES + (self.encoders + self.encoding).max(training)
     }
 
     /// The faster way that fits into half of `available` bytes, else the one that fits.
@@ -159,21 +162,31 @@ fn adapter_parameters(config: &FluxConfig, recipe: &Recipe) -> u64 {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+    const SMALL: MemoryEstimate = MemoryEstimate {
+        encoders: 10 * MIB,
+        encoding: 20 * MIB,
+        transformer: 100 * MIB,
+        adapter: 10 * MIB,
+        activations_of_inputs: 200 * MIB,
+        activations_of_everything: 1000 * MIB,
+        drawing: 0,
+    };
+
     #[test]
     fn memory_decides_what_is_kept() {
-        let mib = 1 << 20;
-        let estimate = MemoryEstimate {
-            encoders: 10 * mib,
-            transformer: 100 * mib,
-            adapter: 10 * mib,
-            activations_of_inputs: 200 * mib,
-            activations_of_everything: 1000 * mib,
-            drawing: 0,
-        };
+        let estimate = SMALL;
         assert_eq!(estimate.choose(None).expect("fits"), Keep::Everything);
-        assert_eq!(estimate.choose(Some(4096 * mib)).expect("fits"), Keep::Everything);
-        assert_eq!(estimate.choose(Some(1024 * mib)).expect("fits"), Keep::Inputs);
-        let error = estimate.choose(Some(200 * mib)).expect_err("a refusal").to_string();
+        assert_eq!(estimate.choose(Some(4096 * MIB)).expect("fits"), Keep::Everything);
+        assert_eq!(estimate.choose(Some(1024 * MIB)).expect("fits"), Keep::Inputs);
+        let error = estimate.choose(Some(200 * MIB)).expect_err("a refusal").to_string();
         assert!(error.contains("needs about 0.4 GiB, 0.2 GiB are available"), "{error}");
+    }
+
+    #[test]
+    fn encoding_a_large_picture_counts_when_it_takes_the_most() {
+        let encoding_most = MemoryEstimate { encoders: 100 * MIB, encoding: 900 * MIB, ..SMALL };
+        assert_eq!(encoding_most.peak(Keep::Inputs), BASE_BYTES + 1000 * MIB);
+        assert_eq!(SMALL.peak(Keep::Inputs), BASE_BYTES + 310 * MIB);
     }
 }

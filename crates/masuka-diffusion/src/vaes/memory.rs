@@ -1,5 +1,6 @@
-//! What decoding takes, before any weight is loaded. A walk over the same blocks as the decoder's, counting what exists
-//! at once; `tests/flux_shaped.rs` holds it against the process's peak.
+//! What decoding and encoding take, before any weight is loaded. A walk over the same blocks as the decoder's and the
+//! encoder's, counting what exists at once; `tests/flux_shaped.rs` and `tests/pipeline_memory.rs` hold it against the
+//! process's peak.
 
 use candle_core::{DType, Device};
 
@@ -40,6 +41,31 @@ impl AutoencoderKlConfig {
         }
         walk.head(c_in);
         walk.peak + WORKSPACE + 2 * self.out_channels * height * width * size_of::<f32>()
+    }
+
+    /// Bytes that encoding one picture of (height, width) pixels takes at its peak, beside the weights.
+    pub fn encode_peak_bytes(
+        &self,
+        (height, width): (usize, usize),
+        dtype: DType,
+        device: &Device,
+    ) -> usize {
+        let channels = &self.block_out_channels;
+        let mut walk = Footprint::new((height, width), dtype, device, Tiling::Whole);
+        let mut c_in = channels[0];
+        for (level, &c_out) in channels.iter().enumerate() {
+            walk.resnet(c_in, c_out, 0);
+            walk.resnet(c_out, c_out, 0);
+            if level + 1 < channels.len() {
+                let stored = walk.tensor(c_out);
+                walk.resize(walk.height / 2, walk.width / 2);
+                walk.holds(stored + walk.tensor(c_out));
+            }
+            c_in = c_out;
+        }
+        walk.mid_block(self, c_in);
+        walk.head(c_in);
+        walk.peak + 2 * self.in_channels * height * width * size_of::<f32>()
     }
 }
 

@@ -27,6 +27,8 @@ pub struct MemoryEstimate {
     pub decode_activations: u64,
     /// Activations of decoding it in bands.
     pub decode_activations_in_bands: u64,
+    /// Activations of encoding a picture, as training does.
+    pub encode_activations: u64,
 }
 
 /// Bytes of the weights of a part.
@@ -102,6 +104,11 @@ impl MemoryEstimate {
             denoise_activations: denoise_activations(config, options, size),
             decode_activations: decode(Tiling::Whole),
             decode_activations_in_bands: decode(Tiling::BANDS),
+            encode_activations: vae.encode_peak_bytes(
+                (size.height, size.width),
+                dtype,
+                &options.device,
+            ) as u64,
         }
     }
 

@@ -101,7 +101,7 @@ bench-kernels *filter:
 proof-style:
     mkdir -p target/learning
     cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --restart -o target/learning/plain.safetensors
-    cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --prior 8 --restart -o target/learning/prior.safetensors
+    cargo run --release --locked --package masuka -- train fixtures/datasets/blueprint/train --trigger TOK --prior --restart -o target/learning/prior.safetensors
     cargo run --release --locked --package masuka-training --example prove_style -- fixtures/datasets/blueprint TOK target/learning/held_out.png target/learning/plain.safetensors target/learning/prior.safetensors
     cp target/learning/held_out.png docs/images/blueprint-held-out.png
 

@@ -31,12 +31,46 @@ pub struct Batch {
     pub latents: Tensor,
     /// Noise of the same shape.
     pub noise: Tensor,
+    /// The velocity that is asked for, of the same shape; `None` asks for noise - latents.
+    pub target: Option<Tensor>,
     /// How noisy each picture is, 0 clean, 1 noise.
     pub sigmas: Vec<f32>,
     /// The captions.
     pub conditioning: Conditioning,
     /// Rows and columns of tokens.
     pub grid: (usize, usize),
+}
+
+impl Batch {
+    /// The velocity that is asked for, (b, l, c).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn target(&self) -> Result<Tensor> {
+        match &self.target {
+            Some(target) => Ok(target.clone()),
+            None => Ok((&self.noise - &self.latents)?),
+        }
+    }
+
+    /// Pictures `start` to `start + count`.
+    ///
+    /// # Errors
+    /// When there are fewer, or the device fails.
+    pub fn narrow(&self, start: usize, count: usize) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.narrow(0, start, count)?.contiguous();
+        Ok(Self {
+            latents: part(&self.latents)?,
+            noise: part(&self.noise)?,
+            target: self.target.as_ref().map(part).transpose()?,
+            sigmas: self.sigmas[start..start + count].to_vec(),
+            conditioning: Conditioning {
+                txt: part(&self.conditioning.txt)?,
+                pooled: part(&self.conditioning.pooled)?,
+            },
+            grid: self.grid,
+        })
+    }
 }
 
 /// The gradients of an adapter's parameters, in their order.
@@ -133,7 +167,7 @@ pub struct Learner<'a> {
 
 impl Learner<'_> {
     /// Adds `factor` times the gradients of the batch's loss to `gradients`; returns each picture's loss, the mean
-    /// squared distance of the predicted velocity from noise - latents. `proceed` is asked between blocks.
+    /// squared distance of the predicted velocity from the target. `proceed` is asked between blocks.
     ///
     /// # Errors
     /// [`masuka_diffusion::Error::Cancelled`] when `proceed` says no, or a failure of the device.
@@ -173,14 +207,21 @@ impl Learner<'_> {
     /// # Errors
     /// When the device fails.
     pub fn losses(&self, batch: &Batch) -> Result<Vec<f32>> {
+        Ok(losses(&self.velocity(batch)?, batch)?.to_vec1()?)
+    }
+
+    /// The predicted velocity (b, l, c), without gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn velocity(&self, batch: &Batch) -> Result<Tensor> {
         let prepared = self.prepare(batch)?;
         let (mut tokens, vec) = self.start(batch, &prepared)?;
         for index in 0..self.transformer.blocks() {
             let output = self.transformer.block(index, &tokens, &vec, &prepared)?;
             tokens = map(&output, |tensor| Ok(tensor.detach()))?;
         }
-        let velocity = self.transformer.finish(&tokens, &vec, &prepared)?;
-        Ok(losses(&velocity, batch)?.to_vec1()?)
+        Ok(self.transformer.finish(&tokens, &vec, &prepared)?.detach())
     }
 
     fn prepare(&self, batch: &Batch) -> Result<Prepared> {
@@ -267,10 +308,9 @@ enum Kept {
     Input(Tokens),
 }
 
-/// The mean squared distance of each picture's `velocity` (b, l, c) from noise - latents, (b).
+/// The mean squared distance of each picture's `velocity` (b, l, c) from its target, (b).
 fn losses(velocity: &Tensor, batch: &Batch) -> Result<Tensor> {
-    let target = (&batch.noise - &batch.latents)?;
-    Ok((velocity - target)?.sqr()?.mean((1, 2))?)
+    Ok((velocity - batch.target()?)?.sqr()?.mean((1, 2))?)
 }
 
 /// The gradients of everything below `output`, whose own are `grads`.

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use masuka_diffusion::conditioning::Conditioning;
+use candle_core::Tensor;
 use masuka_kernels::threads;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -44,7 +44,8 @@ pub fn learn(
     }
     let pieces: Vec<_> = (0..pictures).step_by(PIECE).map(|at| PIECE.min(pictures - at)).collect();
     let learn_one = |index: usize| {
-        let (piece, count) = (piece(batch, index * PIECE, pieces[index])?, pieces[index]);
+        let count = pieces[index];
+        let piece = batch.narrow(index * PIECE, count)?;
         let mut gradients = Gradients::zeros(learner.adapter)?;
         let factor = factor * count as f64 / pictures as f64;
         let losses = learner.learn(&piece, factor, &mut gradients, proceed)?;
@@ -57,19 +58,27 @@ pub fn learn(
     Ok(losses.concat())
 }
 
-/// `count` pictures of a batch.
-fn piece(batch: &Batch, start: usize, count: usize) -> Result<Batch> {
-    let part = |tensor: &candle_core::Tensor| tensor.narrow(0, start, count)?.contiguous();
-    Ok(Batch {
-        latents: part(&batch.latents)?,
-        noise: part(&batch.noise)?,
-        sigmas: batch.sigmas[start..start + count].to_vec(),
-        conditioning: Conditioning {
-            txt: part(&batch.conditioning.txt)?,
-            pooled: part(&batch.conditioning.pooled)?,
-        },
-        grid: batch.grid,
-    })
+/// The velocity that the model without the adapter predicts for pictures of `batch`, each (1, l, c); `None` for those
+/// that `asked` leaves out.
+///
+/// # Errors
+/// When the device fails.
+pub fn velocities_of_base(
+    learner: &Learner<'_>,
+    batch: &Batch,
+    asked: &[bool],
+) -> Result<Vec<Option<Tensor>>> {
+    learner.adapter.detach();
+    let predict = |index: usize| match asked[index] {
+        true => Ok(Some(learner.velocity(&batch.narrow(index, 1)?)?)),
+        false => Ok(None),
+    };
+    let predicted = match batch.latents.device().is_cpu() {
+        true => side_by_side(asked.len(), predict),
+        false => Ok((0..asked.len()).map(predict).collect()),
+    };
+    learner.adapter.attach();
+    predicted?.into_iter().collect()
 }
 
 /// The results of `task(0)`, …, `task(tasks - 1)`, in this order.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::pictures::{Parameters, encode_png};
 use masuka_diffusion::pipelines::flux::FluxPipeline;
@@ -12,7 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::dataset::CaptionedPicture;
 use crate::error::Result;
 use crate::files::write_atomically;
+use crate::gradients::{Batch, Learner};
 use crate::observer::{Engine, Preparation, TrainingObserver};
+use crate::pieces;
 use crate::randomness::{self, Purpose};
 use crate::recipe::Recipe;
 
@@ -97,6 +100,24 @@ impl Prior<'_> {
             Sha256::digest(key).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         self.folder.join(format!("{digest}.png"))
     }
+}
+
+/// What is asked of a batch when some of its pictures are the base model's own (`of_prior`): of those, what the model says
+/// without the adapter, which is what is to be kept; a picture's own noise would say so only on average.
+///
+/// # Errors
+/// When the device fails.
+pub fn target(learner: &Learner<'_>, batch: &Batch, of_prior: &[bool]) -> Result<Option<Tensor>> {
+    if !of_prior.contains(&true) {
+        return Ok(None);
+    }
+    let noise_less_latents = batch.target()?;
+    let kept = pieces::velocities_of_base(learner, batch, of_prior)?;
+    let rows = kept.into_iter().enumerate().map(|(index, velocity)| match velocity {
+        Some(velocity) => Ok(velocity),
+        None => noise_less_latents.narrow(0, index, 1),
+    });
+    Ok(Some(Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?))
 }
 
 /// The parts of `caption`, between commas, that do not hold `trigger`.

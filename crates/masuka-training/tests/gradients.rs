@@ -8,7 +8,7 @@ use candle_core::DType;
 use common::{adapter, batch, relative_error, repo, tensors, transformer, transformer_in};
 use masuka_training::adapter::{AdapterSize, Targets};
 use masuka_training::gradients::{Gradients, Keep, Learner};
-use masuka_training::pieces;
+use masuka_training::{pieces, prior};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -181,6 +181,39 @@ fn pieces_on_several_threads_add_up_to_the_whole_and_to_the_same_bits() {
         assert!(relative_error(one, whole) < 1e-5);
         assert_eq!(numbers(one).expect("numbers"), numbers(three).expect("numbers"));
     }
+}
+
+#[test]
+fn the_base_model_s_own_pictures_ask_for_what_it_says_without_the_adapter() {
+    let (model, io) = (
+        transformer(&repo("fixtures/transformer/dev")),
+        tensors(&repo("fixtures/training/gradients_attention.safetensors")),
+    );
+    let size = AdapterSize { rank: 4, alpha: 6.0 };
+    let adapter = adapter(&model, Targets::Attention, size, &io, "");
+    let mut two = batch(&io, io["noise"].clone(), io["sigmas"].to_vec1().expect("sigmas"));
+    let (transformer, keep) = (&model, Keep::Everything);
+    let learner = Learner { transformer, adapter: &adapter, keep, guidance: 1.0, by_graph: false };
+    let of_base = learner.velocity(&two).expect("a velocity");
+    adapter.attach();
+    let with_adapter = learner.velocity(&two).expect("a velocity");
+    assert!(prior::target(&learner, &two, &[false, false]).expect("a target").is_none());
+    let own = two.target().expect("a target");
+    two.target = prior::target(&learner, &two, &[false, true]).expect("a target");
+    let asked = two.target.as_ref().expect("a target");
+    let row = |tensor: &candle_core::Tensor, index| tensor.narrow(0, index, 1).expect("a picture");
+    assert_eq!(relative_error(&row(asked, 0), &row(&own, 0)), 0.0);
+    assert!(relative_error(&row(asked, 1), &row(&of_base, 1)) < 1e-6);
+    let after = learner.velocity(&two).expect("a velocity");
+    assert_eq!(
+        relative_error(&after, &with_adapter),
+        0.0,
+        "the adapter is beside the layers again"
+    );
+    let losses = learner.losses(&two).expect("losses");
+    let distance = (row(&with_adapter, 1) - row(&of_base, 1)).and_then(|d| d.sqr()?.mean_all());
+    let distance = distance.and_then(|d| d.to_scalar::<f32>()).expect("a distance");
+    assert!(distance > 0.0 && (losses[1] - distance).abs() < 1e-4 * distance, "{losses:?}");
 }
 
 #[test]

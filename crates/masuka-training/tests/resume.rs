@@ -88,13 +88,13 @@ fn half_and_half_equals_the_whole_to_the_bit() {
 fn half_and_half(dtype: Precision) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut whole = training(folder.path(), "whole", 12);
-    whole.recipe.dtype = dtype;
+    (whole.recipe.dtype, whole.recipe.prior_pictures) = (dtype, 1);
     let prompts = vec!["thing 9, TOK style".to_owned()];
     whole.samples = Samples { every: 12, prompts, seed: 1, side: 64 };
     run(&whole, None).expect("it trains");
 
     let mut halves = training(folder.path(), "halves", 12);
-    halves.recipe.dtype = dtype;
+    halves.recipe = whole.recipe.clone();
     halves.samples = whole.samples.clone();
     let (steps, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stop = StopAfter { after: 6, steps, asked };

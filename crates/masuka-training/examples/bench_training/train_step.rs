@@ -74,6 +74,7 @@ impl Step {
         let batch = Batch {
             latents,
             noise,
+            target: None,
             sigmas: given["sigmas"].to_vec1()?,
             conditioning: Conditioning {
                 txt: given["txt"].clone(),

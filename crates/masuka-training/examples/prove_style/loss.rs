@@ -67,7 +67,8 @@ fn batch(pipeline: &mut FluxPipeline, picture: &CaptionedPicture, seed: Seed) ->
     let noise = Generator::new(seed).randn(latents.elem_count());
     let noise = Tensor::from_vec(noise, latents.shape(), &Device::Cpu)?;
     let conditioning = Conditioning { txt: repeat(&told.txt)?, pooled: repeat(&told.pooled)? };
-    Ok(Batch { latents, noise, sigmas: SIGMAS.to_vec(), conditioning, grid: GRID })
+    let sigmas = SIGMAS.to_vec();
+    Ok(Batch { latents, noise, target: None, sigmas, conditioning, grid: GRID })
 }
 
 fn repeat(tensor: &Tensor) -> Result<Tensor> {

@@ -120,13 +120,15 @@ impl Training {
             device: &device,
             observer,
         };
-        let pictures = encoder.encode(&in_buckets(pictures, &self.buckets(encoder.pipeline)))?;
+        let buckets = self.buckets(encoder.pipeline);
+        let pictures = encoder.encode(&in_buckets(pictures, &buckets))?;
         let empty_caption = encoder.caption("")?;
         pipeline.release_encoders();
         let state = State::start(self, pipeline, checkpoint, &pictures, &device)?;
         let schedule = pipeline.schedule().clone();
         let speed = Speed::default();
-        let inputs = Inputs { pictures, empty_caption, schedule, device };
+        let own = self.dataset.pictures.len();
+        let inputs = Inputs { pictures, own, empty_caption, schedule, device };
         Ok(Trainer { training: self, pipeline, observer, inputs, state, keep, speed })
     }
 

@@ -16,13 +16,17 @@ use crate::finished::{self, Provenance};
 use crate::gradients::{Batch, Gradients, Keep, Learner};
 use crate::observer::{StepReport, TrainingObserver, Wish};
 use crate::pieces;
+use crate::prior;
 use crate::randomness::{self, Purpose};
 use crate::speed::Speed;
-use crate::timesteps::sample_sigmas;
+use crate::timesteps::{hide_some, sample_sigmas};
 
 /// What no step changes.
 pub(super) struct Inputs {
+    /// The dataset's own, then those that the base model drew.
     pub(super) pictures: Vec<EncodedPicture>,
+    /// Pictures of the dataset.
+    pub(super) own: usize,
     pub(super) empty_caption: PathBuf,
     pub(super) schedule: ScheduleConfig,
     pub(super) device: Device,
@@ -80,10 +84,13 @@ impl Trainer<'_> {
         for part in 0..recipe.accumulation {
             let (bucket, pictures) = order.next_batch()?;
             let index = (step * recipe.accumulation + part) as u64;
-            let batch = self.batch(bucket, &pictures, index)?;
+            let mut batch = self.batch(bucket, &pictures, index)?;
             let (adapter, keep) = (&self.state.adapter, self.keep);
             let (transformer, guidance) = (self.pipeline.transformer()?, recipe.guidance as f32);
             let learner = Learner { transformer, adapter, keep, guidance, by_graph: false };
+            let is_prior = |picture: &usize| *picture >= self.inputs.own;
+            let of_prior: Vec<_> = pictures.iter().map(is_prior).collect();
+            batch.target = prior::target(&learner, &batch, &of_prior)?;
             let factor = 1.0 / recipe.accumulation as f64;
             let proceed = || observer.wish() != Wish::Stop;
             let each = pieces::learn(&learner, &batch, factor, &mut gradients, &proceed)?;
@@ -146,14 +153,17 @@ impl Trainer<'_> {
         let noise = Tensor::from_vec(noise, latents.shape(), device)?;
         let mut times = randomness::stream(seed, Purpose::Timesteps, index)?;
         let tokens = latents.dim(1)?;
-        let sigmas = sample_sigmas(&mut times, pictures.len(), &self.inputs.schedule, tokens);
+        let mut sigmas = sample_sigmas(&mut times, pictures.len(), &self.inputs.schedule, tokens);
+        if recipe.prior_pictures > 0 {
+            hide_some(&mut times, &mut sigmas);
+        }
         let conditioning = masuka_diffusion::conditioning::Conditioning {
             txt: Tensor::cat(&txt, 0)?,
             pooled: Tensor::cat(&pooled, 0)?,
         };
         let multiple = self.pipeline.layout().size_multiple();
         let grid = (bucket.height / multiple, bucket.width / multiple);
-        Ok(Batch { latents, noise, sigmas, conditioning, grid })
+        Ok(Batch { latents, noise, target: None, sigmas, conditioning, grid })
     }
 
     fn check_finite(&self, step: usize, pictures: &[usize], losses: &[f32]) -> Result<()> {
@@ -199,7 +209,7 @@ impl Trainer<'_> {
         let provenance = Provenance {
             base_model: training.base_model.clone(),
             dataset: training.dataset_name.clone(),
-            pictures: self.inputs.pictures.len() - training.recipe.prior_pictures,
+            pictures: self.inputs.own,
             loss,
             software: training.software.clone(),
         };

@@ -62,6 +62,7 @@ pub fn batch(io: &HashMap<String, Tensor>, noise: Tensor, sigmas: Vec<f32>) -> B
     Batch {
         latents: io["latents"].clone(),
         noise,
+        target: None,
         sigmas,
         conditioning: Conditioning { txt: io["txt"].clone(), pooled: io["pooled"].clone() },
         grid: (grid[0] as usize, grid[1] as usize),

@@ -121,9 +121,10 @@ pub struct RecipeArgs {
     #[arg(long, value_name = "SCALE")]
     pub guidance: Option<f64>,
 
-    /// Pictures of the base model without the trigger word that are mixed in, so that it stays as it is
-    #[arg(long, value_name = "COUNT")]
-    pub prior: Option<usize>,
+    /// Pictures of the base model without the trigger word that are mixed in, so that it stays as it is [without a
+    /// count: as many as the folder has]
+    #[arg(long, value_name = "COUNT", num_args = 0..=1)]
+    pub prior: Option<Option<usize>>,
 
     /// How often a caption is left out, 0 to 1
     #[arg(long, value_name = "RATE")]

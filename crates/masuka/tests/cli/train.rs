@@ -49,8 +49,9 @@ fn a_trained_adapter_says_what_it_is_and_changes_pictures() {
     let desk = Desk::new();
     photos(&desk);
     let lr = ["-o", "tok.safetensors", "--steps", "3", "--lr", "0.02", "--sample-every", "3"];
-    let run = desk.ok(&train(&lr));
+    let run = desk.ok(&train(&[&lr[..], &["--prior"]].concat()));
     assert_eq!(run.json()["recipe"]["size"]["rank"], 2);
+    assert_eq!(run.json()["recipe"]["prior_pictures"], 3, "as many as there are photos");
     assert!(run.stderr.contains("train 3/3 loss"), "{}", run.stderr);
     assert!(desk.exists("tok.training/samples/step-00000003-1.png"));
     let loss = String::from_utf8(desk.bytes("tok.training/loss.csv")).expect("text");
@@ -73,8 +74,8 @@ fn a_trained_adapter_says_what_it_is_and_changes_pictures() {
 fn a_killed_training_goes_on_to_the_same_bytes() {
     let desk = Desk::new();
     photos(&desk);
-    desk.ok(&train(&["-o", "whole.safetensors", "--steps", "12"]));
-    let halves = ["-o", "halves.safetensors", "--steps", "12", "--save-every", "1"];
+    desk.ok(&train(&["-o", "whole.safetensors", "--steps", "12", "--ema", "0.9"]));
+    let halves = ["-o", "halves.safetensors", "--steps", "12", "--ema", "0.9", "--save-every", "1"];
     let mut child = desk.command(&train(&halves)).spawn().expect("it starts");
     wait_for(&desk.path("halves.training/checkpoints/step-00000004.safetensors"));
     child.kill().expect("it is killed");
@@ -82,6 +83,10 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
     assert!(!desk.exists("halves.safetensors"));
     desk.ok(&["train", "photos", "-o", "halves.safetensors", "--resume"]);
     assert_eq!(data(&desk, "whole.safetensors"), data(&desk, "halves.safetensors"));
+    // Weights, the optimiser's moments, the moving average and the losses of all steps.
+    let last =
+        |name| data(&desk, &format!("{name}.training/checkpoints/step-00000012.safetensors"));
+    assert_eq!(last("whole"), last("halves"));
 }
 
 /// Waits until `path` is there, or was there before a later one took its place.

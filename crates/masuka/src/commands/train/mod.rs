@@ -41,10 +41,13 @@ pub fn run(args: &TrainArgs, environment: &Environment) -> anyhow::Result<()> {
     let mut pipeline = engine::open_for_training(&files, device_kind)?;
     let run_folder = output.with_extension("training");
     let checkpoint = checkpoint(args, &run_folder)?;
-    let recipe = recipe(args, &pipeline, checkpoint.as_ref())?;
+    let mut recipe = recipe(args, &pipeline, checkpoint.as_ref())?;
     pipeline = pipeline.in_precision(recipe.dtype)?;
     let is_cpu = device_kind == DeviceKind::Cpu;
     let dataset = Dataset::open(&args.dataset, recipe.trigger.as_deref())?;
+    if checkpoint.is_none() && args.recipe.prior == Some(None) {
+        recipe.prior_pictures = dataset.pictures.len();
+    }
     let training = Training {
         samples: samples(args, &recipe, &dataset),
         dataset,
@@ -158,7 +161,7 @@ fn with_flags(base: Recipe, args: &RecipeArgs) -> Recipe {
     recipe.targets = args.targets().unwrap_or(recipe.targets);
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     recipe.guidance = args.guidance.unwrap_or(recipe.guidance);
-    recipe.prior_pictures = args.prior.unwrap_or(recipe.prior_pictures);
+    recipe.prior_pictures = args.prior.flatten().unwrap_or(recipe.prior_pictures);
     recipe.caption_dropout = args.caption_dropout.unwrap_or(recipe.caption_dropout);
     recipe.ema_decay = args.ema.unwrap_or(recipe.ema_decay);
     recipe.optimizer.weight_decay = args.weight_decay.unwrap_or(recipe.optimizer.weight_decay);

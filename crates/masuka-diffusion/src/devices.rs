@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::Device;
 
@@ -40,7 +41,7 @@ impl DeviceKind {
         }
     }
 
-    /// Opens the first device of this kind.
+    /// The first device of this kind: the same one at each call, because tensors of two do not mix.
     ///
     /// # Errors
     /// [`Error::Device`] when this build lacks the kind or the machine does.
@@ -51,12 +52,30 @@ impl DeviceKind {
             );
             return Err(Error::Device(message));
         }
+        static OPENED: Mutex<Vec<(DeviceKind, Device)>> = Mutex::new(Vec::new());
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, device)) = opened.iter().find(|(kind, _)| *kind == self) {
+            return Ok(device.clone());
+        }
         let device = match self {
-            Self::Cuda => Device::new_cuda(0),
+            Self::Cuda => Device::new_cuda_with_stream(0),
             Self::Metal => Device::new_metal(0),
             Self::Cpu => Ok(Device::Cpu),
         };
-        device.map_err(|e| Error::Device(format!("device `{self}` cannot be used: {e}")))
+        let refused = |e| Error::Device(format!("device `{self}` cannot be used: {e}"));
+        let device = device.map_err(refused)?;
+        opened.push((self, device.clone()));
+        Ok(device)
+    }
+
+    /// What a card has left of its own memory, in bytes; `None` for a device that shares the machine's.
+    pub fn free_bytes(self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if let (Self::Cuda, Ok(Device::Cuda(device))) = (self, self.open()) {
+            let (free, _total) = device.cuda_stream().context().mem_get_info().ok()?;
+            return Some(free as u64);
+        }
+        None
     }
 
     /// The fastest kind that this build has and this machine can open.

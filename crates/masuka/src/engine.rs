@@ -14,7 +14,7 @@ use masuka_kernels::{Level, Simd, set_level_limit, threads};
 
 use crate::cli::LoraArg;
 use crate::environment::Environment;
-use crate::machine::Memory;
+use crate::machine;
 use crate::models::ModelFiles;
 
 /// Where and how a model computes.
@@ -63,12 +63,11 @@ impl Engine {
         compute: Compute,
         observer: &dyn StepObserver,
     ) -> anyhow::Result<Self> {
-        let is_cpu = compute.device == DeviceKind::Cpu;
         let options = LoadOptions {
             device: compute.device.open()?,
             precision: compute.precision,
             offload: compute.offload,
-            available_bytes: Memory::detect().filter(|_| is_cpu).map(|m| m.available_bytes),
+            available_bytes: machine::available_bytes(compute.device),
         };
         let pipeline = FluxPipeline::load(flux_files(files), &options, observer)?;
         Ok(Self { pipeline })

@@ -3,6 +3,8 @@
 use std::fs;
 use std::thread;
 
+use masuka_diffusion::devices::DeviceKind;
+
 /// The processor's features that the arithmetic can make use of, as Linux spells them.
 const FEATURES: [&str; 12] = [
     "avx2",
@@ -64,6 +66,14 @@ pub struct Memory {
     pub total_bytes: u64,
     /// What can be had without swapping.
     pub available_bytes: u64,
+}
+
+/// What models on `device` can still have, in bytes: of the card's own memory, else of the machine's.
+pub fn available_bytes(device: DeviceKind) -> Option<u64> {
+    match device {
+        DeviceKind::Cpu => Memory::detect().map(|memory| memory.available_bytes),
+        DeviceKind::Cuda | DeviceKind::Metal => device.free_bytes(),
+    }
 }
 
 /// What this process holds in memory, in bytes.

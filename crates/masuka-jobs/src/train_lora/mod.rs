@@ -67,14 +67,13 @@ impl TrainLora {
             let message = format!("its recipe is of another version: {error}; ask for it again");
             Ending::failed("invalid_value", message)
         })?;
-        let is_cpu = options.device == DeviceKind::Cpu;
         Ok(Self {
             storage: storage.clone(),
             runtime: runtime.clone(),
             recipe,
             files: (options.find_files)(&base)?,
             device: options.device,
-            available_bytes: (options.available_bytes)().filter(|_| is_cpu),
+            available_bytes: (options.available_bytes)(),
             session,
             spec,
         })

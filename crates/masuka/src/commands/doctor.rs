@@ -90,6 +90,7 @@ impl Findings {
                 "usable": usable.is_ok(),
                 "in_use": *kind == self.device_in_use,
                 "message": usable.as_ref().err(),
+                "free_bytes": kind.free_bytes(),
             })
         };
         json!({
@@ -138,7 +139,8 @@ impl Findings {
                 Err(_) if !kind.compiled_in() => "not part of this build",
                 Err(_) => "not usable",
             };
-            println!("device      {kind}: {state}");
+            let free = kind.free_bytes().map(|bytes| format!(", {} of its memory free", gib(bytes)));
+            println!("device      {kind}: {state}{}", free.unwrap_or_default());
         }
         println!("data folder {}", self.data_dir.display());
         println!("model       {}", self.model);

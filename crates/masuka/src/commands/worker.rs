@@ -4,13 +4,14 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
+use masuka_diffusion::devices::DeviceKind;
 use masuka_kernels::memory;
 use uuid::Uuid;
 
 use crate::cli::WorkerArgs;
 use crate::engine;
 use crate::environment::Environment;
-use crate::machine::{self, Memory};
+use crate::machine;
 use crate::service::{logging, registry, settings};
 
 /// What a server writes to its worker's standard input to let it end in order.
@@ -39,7 +40,7 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
         device: compute.device,
         precision: compute.precision,
         offload: compute.offload,
-        available_bytes: Arc::new(move || available_bytes(budget)),
+        available_bytes: Arc::new(move || available_bytes(compute.device, budget)),
         give_back: memory::give_back_freed_pages,
         find_files: Arc::new(move |model| registry::files_of(model, &environment)),
     };
@@ -58,11 +59,11 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
     run_together(start()?, others)
 }
 
-/// What models may still take: what the machine has left, within the budget of this process.
-fn available_bytes(budget: Option<u64>) -> Option<u64> {
+/// What models may still take: what the device has left and, of the machine's memory, within this process's budget.
+fn available_bytes(device: DeviceKind, budget: Option<u64>) -> Option<u64> {
+    let budget = budget.filter(|_| device == DeviceKind::Cpu);
     let left = budget.map(|budget| budget.saturating_sub(machine::own_bytes().unwrap_or(0)));
-    let free = Memory::detect().map(|memory| memory.available_bytes);
-    left.into_iter().chain(free).min()
+    left.into_iter().chain(machine::available_bytes(device)).min()
 }
 
 /// Runs each worker on a thread of its own; the process ends when all have ended.

@@ -21,7 +21,7 @@ use crate::engine;
 use crate::environment::Environment;
 use crate::exit::Usage;
 use crate::interrupt::Interrupt;
-use crate::machine::Memory;
+use crate::machine;
 use crate::models::ModelFiles;
 
 use progress::TrainingProgress;
@@ -43,7 +43,6 @@ pub fn run(args: &TrainArgs, environment: &Environment) -> anyhow::Result<()> {
     let checkpoint = checkpoint(args, &run_folder)?;
     let mut recipe = recipe(args, &pipeline, checkpoint.as_ref())?;
     pipeline = pipeline.in_precision(recipe.dtype)?;
-    let is_cpu = device_kind == DeviceKind::Cpu;
     let dataset = Dataset::open(&args.dataset, recipe.trigger.as_deref())?;
     if checkpoint.is_none() && args.recipe.prior == Some(None) {
         recipe.prior_pictures = dataset.pictures.len();
@@ -59,7 +58,7 @@ pub fn run(args: &TrainArgs, environment: &Environment) -> anyhow::Result<()> {
         save_every: args.save_every,
         base_model: files.name(),
         model_fingerprint: fingerprint::of([files.model.as_path()])?,
-        available_bytes: Memory::detect().filter(|_| is_cpu).map(|m| m.available_bytes),
+        available_bytes: machine::available_bytes(device_kind),
         software: concat!("masuka ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let progress = TrainingProgress::new(Interrupt::listen()?);

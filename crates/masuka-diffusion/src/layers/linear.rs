@@ -128,6 +128,13 @@ impl Linear {
         {
             return self.base(x, &Then { loras: &loras, ..*then }, dtype);
         }
+        #[cfg(feature = "cuda")]
+        if let (Some(loras), LinearWeight::Frozen(weight)) = (low_rank(&branches), &self.weight) {
+            let then = Then { bias: self.bias.as_ref(), ..*then };
+            if let Some(y) = weight.forward_on_card(x, &loras, &then, dtype)? {
+                return Ok(y);
+            }
+        }
         let y = if x.track_op() || branches.iter().any(Branch::is_trained) {
             self.forward_trained(x, &branches, dtype)?
         } else {
@@ -189,6 +196,12 @@ impl Linear {
         };
         Ok(weight)
     }
+}
+
+/// All of `branches`, if each is a low-rank update and nothing else.
+#[cfg(feature = "cuda")]
+fn low_rank(branches: &[Branch]) -> Option<Vec<LoraTensors<'_>>> {
+    branches.iter().map(Branch::tensors).collect()
 }
 
 /// The one LoRA of a layer under training.

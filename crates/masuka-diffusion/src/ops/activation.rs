@@ -54,6 +54,10 @@ pub fn gated_add(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
     {
         return sum;
     }
+    #[cfg(feature = "cuda")]
+    if let Some(sum) = super::cuda::gated_add(x, gate, y)? {
+        return Ok(sum);
+    }
     let gate = gate.to_dtype(DType::F32)?.unsqueeze(1)?; // (b, 1, d)
     let gated = y.to_dtype(DType::F32)?.broadcast_mul(&gate)?;
     Ok((x.to_dtype(DType::F32)? + gated)?.to_dtype(x.dtype())?)

@@ -36,6 +36,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, how: &Attention<'_>) -> Res
         // It lies in memory as (b, l, h, d), so that merging its heads copies nothing.
         return Ok(merged.finish()?.reshape((b, l_q, h, d))?.transpose(1, 2)?);
     }
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::attention(q, k, v, how)? {
+        return Ok(y);
+    }
     let (b, h, l_q, d) = q.dims4()?;
     let (l_k, dtype) = (k.dim(2)?, q.dtype());
     // A processor has no 16-bit product in candle; an accelerator does, with f32 sums.

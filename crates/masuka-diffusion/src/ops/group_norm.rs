@@ -93,6 +93,10 @@ pub struct TensorMoments {
 
 impl TensorMoments {
     fn of(x: &Tensor, groups: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let Some((mean, squares)) = super::cuda::group_moments(x, groups)? {
+            return Ok(Self { mean, squares, count: x.elem_count() / (x.dim(0)? * groups) });
+        }
         let bands = row_bands(x)?.map(|(start, rows)| Self::of_band(x, groups, start, rows));
         Self::merge(&bands.collect::<Result<Vec<_>>>()?.iter().collect::<Vec<_>>())
     }
@@ -180,7 +184,14 @@ impl Norm<'_> {
     ) -> Result<Tensor> {
         match self.moments {
             GroupMoments::Tensors(moments) => {
-                normalize(x, moments.affine(self.weight, self.bias, self.eps)?, candle)
+                let (factor, summand) = moments.affine(self.weight, self.bias, self.eps)?;
+                #[cfg(feature = "cuda")]
+                if let Some(y) =
+                    super::cuda::scale_channels(x, &factor, &summand, activation.is_some())?
+                {
+                    return Ok(y);
+                }
+                normalize(x, (factor, summand), candle)
             }
             GroupMoments::Kernels(moments) => {
                 let (weight, bias) = (slices::to_f32(self.weight)?, slices::to_f32(self.bias)?);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::{Activation, Gate, differentiable::LoraTensors, gated_add};
 use super::{PackedWeight, Then};
 use crate::error::Result;
 
@@ -63,11 +65,41 @@ impl FrozenWeight {
                 Err(candle_core::Error::Msg(message).into())
             }
             Self::Dense(weight) => {
+                #[cfg(feature = "cuda")]
+                if let Some(y) = self.forward_on_card(x, &[], then, dtype)? {
+                    return Ok(y);
+                }
                 let y = linear(&x.to_dtype(weight.dtype())?, weight, then.bias)?.to_dtype(dtype)?;
                 Then { bias: None, ..*then }.apply(y)
             }
             Self::Packed(weight) => weight.forward(x, then, dtype),
         }
+    }
+
+    /// As [`forward`](Self::forward) with low-rank updates, by the kernels of an NVIDIA card; none where they do not apply.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn forward_on_card(
+        &self,
+        x: &Tensor,
+        loras: &[LoraTensors<'_>],
+        then: &Then<'_>,
+        dtype: DType,
+    ) -> Result<Option<Tensor>> {
+        let (Self::Dense(weight), None | Some(Activation::GeluTanh)) = (self, then.activation)
+        else {
+            return Ok(None);
+        };
+        let (x, gelu) = (x.to_dtype(weight.dtype())?, then.activation.is_some());
+        let Some(y) = super::cuda::linear(&x, weight, then.bias, loras, gelu)? else {
+            return Ok(None);
+        };
+        Ok(Some(match then.gated {
+            Some(Gate { gate, residual }) => gated_add(residual, gate, &y)?, // in f32, as the residual
+            None => y.to_dtype(dtype)?,
+        }))
     }
 
     /// grad (…, out) · weight as (…, in).

@@ -6,6 +6,8 @@
 mod activation; // GELU, SiLU, gated residuals
 mod attention; // scaled dot-product attention without an L×L buffer
 mod columns; // a tensor that several operations write side by side
+#[cfg(feature = "cuda")]
+mod cuda; // kernels for NVIDIA cards
 mod conv2d; // convolution and nearest upsampling on (b, c, y, x)
 mod group_norm; // GroupNorm, whole or by moments gathered beforehand
 mod linear; // x · Wᵀ + b

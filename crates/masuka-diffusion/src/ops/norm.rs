@@ -56,6 +56,10 @@ pub fn modulated_layer_norm(
         let factor: Vec<f32> = slices::to_f32(scale)?.iter().map(|scale| 1.0 + scale).collect();
         return normalize(x, &factor, Some(&slices::to_f32(shift)?), eps, dtype);
     }
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::modulated_layer_norm(x, scale, shift, eps, dtype)? {
+        return Ok(y);
+    }
     let y = standardize(&x.to_dtype(DType::F32)?, eps)?;
     let scale = (scale.to_dtype(DType::F32)? + 1.0)?.unsqueeze(1)?; // (b, 1, d)
     let shift = shift.to_dtype(DType::F32)?.unsqueeze(1)?; // (b, 1, d)

@@ -52,6 +52,10 @@ pub fn norm_rope(parts: &[HeadsPart], eps: f64, cos: &Tensor, sin: &Tensor) -> R
             slices::run_for(&first.x, kernel).unwrap_or_else(none)
         }
         _ => {
+            #[cfg(feature = "cuda")]
+            if let Some(y) = super::cuda::norm_rope(parts, eps, cos, sin)? {
+                return Ok(y);
+            }
             let norm = |part: &HeadsPart| rms_norm(&part.x, &part.weight, eps, part.x.dtype());
             let normed = parts.iter().map(norm).collect::<Result<Vec<_>>>()?;
             rope(&Tensor::cat(&normed, 1)?.transpose(1, 2)?, cos, sin)

@@ -41,6 +41,8 @@ pub(super) fn denoise(
             let reached =
                 sampler(request.sampler).step(latents.tensor(), sigma, next, &mut velocity)?;
             latents = latents.with(reached.latents);
+            // A card works off what it was given later; progress tells of what is done, and a cancelled one does no more.
+            latents.tensor().device().synchronize()?;
             observer.step(&StepProgress {
                 step: step + 1,
                 total_steps: request.steps,

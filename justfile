@@ -84,6 +84,11 @@ doc:
 check-cuda:
     scripts/check-cuda
 
+# * The card's kernels and the parity tests on an NVIDIA card; needs the CUDA toolkit
+test-cuda:
+    cargo test --release --locked --package masuka --package masuka-diffusion --features masuka/cuda --lib ops::cuda
+    MASUKA_DEVICE=cuda cargo test --release --locked --package masuka --package masuka-diffusion --features masuka/cuda --test flux_transformer --test autoencoder_kl --test text_encoders --test flux_pipeline --test lora_formats --test gguf
+
 # The kernels compile for aarch64, without a warning
 check-aarch64:
     rustup target add aarch64-unknown-linux-gnu

@@ -1,8 +1,10 @@
 //! The autoencoder against diffusers' (`fixtures/vae/make.py`), and its bands against itself.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use masuka_diffusion::Result;
 use masuka_diffusion::observer::{StepObserver, Unobserved};
 use masuka_diffusion::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
@@ -19,7 +21,7 @@ fn load(folder: &Path, dtype: DType) -> Result<AutoencoderKl> {
     let config = AutoencoderKlConfig::read(&folder.join("config.json"))?;
     let file = folder.join("diffusion_pytorch_model.safetensors");
     let source = Checkpoint::from_files(&file, std::slice::from_ref(&file))?;
-    let weights = Weights::new(Box::new(source), dtype, &Device::Cpu);
+    let weights = Weights::new(Box::new(source), dtype, &common::device());
     let vae = AutoencoderKl::load(&weights, &config)?;
     weights.finish()?;
     Ok(vae)
@@ -54,7 +56,7 @@ fn picture(height: usize, width: usize) -> Result<Tensor> {
     let rows = (0..3).flat_map(|c| (0..height).map(move |y| (c, y)));
     let pixels: Vec<f32> =
         rows.flat_map(|(c, y)| (0..width).map(move |x| pixel(c, y, x))).collect();
-    Ok(Tensor::from_vec(pixels, (1, 3, height, width), &Device::Cpu)?)
+    Ok(Tensor::from_vec(pixels, (1, 3, height, width), &common::device())?)
 }
 
 /// Both directions of the fixture `name` in f32, by `tiling`.
@@ -64,7 +66,7 @@ fn check_parity(name: &str, tiling: Tiling) -> Result<()> {
     for case in ["square", "odd"] {
         let file = folder.join(format!("io_{case}.safetensors"));
         let io = Checkpoint::from_files(&file, std::slice::from_ref(&file))?;
-        let io = |tensor: &str| io.load(tensor, DType::F32, &Device::Cpu);
+        let io = |tensor: &str| io.load(tensor, DType::F32, &common::device());
 
         let moments = io("moments")?;
         let channels = moments.dim(1)? / 2;
@@ -172,7 +174,7 @@ fn neither_direction_changes_its_input() -> Result<()> {
 #[test]
 fn scaling_is_shift_then_factor() -> Result<()> {
     let vae = starter(DType::F32)?;
-    let latents = Tensor::full(1.5f32, (1, 16, 1, 1), &Device::Cpu)?;
+    let latents = Tensor::full(1.5f32, (1, 16, 1, 1), &common::device())?;
     let scaled = vae.scale(&latents)?.flatten_all()?.to_vec1::<f32>()?[0];
     assert!((scaled - (1.5 + 0.499_817_5) * 0.676_216_54).abs() < 1e-6, "{scaled}");
     Ok(())

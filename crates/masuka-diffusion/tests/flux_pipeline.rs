@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use common::starter::{draw, largest_difference, load, psnr};
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::Unobserved;
@@ -106,11 +106,16 @@ fn velocities(precision: Precision) -> Vec<Tensor> {
     let conditioning =
         pipeline.conditioning("red apple, noto style", &Unobserved).expect("encoded");
     let numbers: Vec<f32> = (0..64 * 64).map(|i| 2.0 * (i as f32 * 1.7).sin()).collect();
-    let latents = Tensor::from_vec(numbers, (1, 64, 64), &Device::Cpu).expect("latents");
+    let latents = Tensor::from_vec(numbers, (1, 64, 64), &common::device()).expect("latents");
     let transformer = pipeline.transformer().expect("a transformer");
     let prepared = transformer.prepare(&conditioning, (8, 8), &[3.5]).expect("inputs that fit");
     let velocity = |sigma| transformer.forward(&latents, &[sigma], &prepared, &Unobserved);
     [1.0, 0.7, 0.3].map(|sigma| velocity(sigma).expect("a velocity")).into()
+}
+
+/// A card has no int8.
+fn has_int8() -> bool {
+    common::device().is_cpu()
 }
 
 /// √(Σ (a − b)²) / √(Σ b²)
@@ -121,6 +126,9 @@ fn relative_rmse(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn velocities_in_int8_are_within_three_percent_of_bf16() {
+    if !has_int8() {
+        return;
+    }
     for (int8, bf16) in velocities(Precision::Int8).iter().zip(&velocities(Precision::Bf16)) {
         let error = relative_rmse(int8, bf16);
         println!("int8 velocity: {error:.4}");
@@ -130,6 +138,9 @@ fn velocities_in_int8_are_within_three_percent_of_bf16() {
 
 #[test]
 fn pictures_in_int8_show_what_diffusers_draws() {
+    if !has_int8() {
+        return;
+    }
     let mut pipeline = load(Precision::Int8, Offload::None);
     for case in Case::all().into_iter().take(cases_of_level()) {
         let ours = psnr(&draw(&mut pipeline, &case.request()), &case.expected());

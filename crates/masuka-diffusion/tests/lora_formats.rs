@@ -46,7 +46,7 @@ impl BaseLayers for Base {
 /// Puts `adapter` into `slots` with `weight`.
 fn put(adapter: &Arc<LoraAdapter>, weight: f64, slots: &Slots, target: Target, dtype: DType) {
     let base = Base(common::tensors(&format!("{MODEL}/diffusion_pytorch_model.safetensors")));
-    let host = Host { dtype, device: &Device::Cpu, name: MODEL, base: &base };
+    let host = Host { dtype, device: &common::device(), name: MODEL, base: &base };
     let choice = ChosenAdapter { adapter: adapter.clone(), weight, allow_partial: false };
     let shape_of = |of: Target, layer: &str| {
         let slot = slots.get(layer).filter(|_| of == target)?;

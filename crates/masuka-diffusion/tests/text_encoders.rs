@@ -72,7 +72,7 @@ fn a_prompt_longer_than_clips_positions_is_refused() -> Result<()> {
 
 #[test]
 fn an_id_beyond_the_vocabulary_is_refused() -> Result<()> {
-    let ids = Tensor::new(&[[300u32]], &candle_core::Device::Cpu)?;
+    let ids = Tensor::new(&[[300u32]], &common::device())?;
     assert!(t5("narrow", DType::F32)?.forward(&ids, &Unobserved).is_err());
     Ok(())
 }

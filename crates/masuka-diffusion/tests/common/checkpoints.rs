@@ -25,7 +25,7 @@ pub fn config<C: FromShapes>(checkpoint: &Checkpoint) -> C {
 
 /// It, ready for a model to load itself from.
 pub fn weights(checkpoint: Checkpoint, dtype: DType) -> Weights {
-    Weights::new(Box::new(checkpoint), dtype, &Device::Cpu)
+    Weights::new(Box::new(checkpoint), dtype, &super::device())
 }
 
 /// The tensors of `source` in the spelling of `names`, below `prefix`.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::weights::{Checkpoint, Weights};
 
 /// A path below the repository's root.
@@ -18,10 +19,16 @@ pub fn repo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
+/// What models compute on: the processor, or what `MASUKA_DEVICE` names.
+pub fn device() -> Device {
+    let name = std::env::var("MASUKA_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    name.parse().and_then(DeviceKind::open).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// The tensors of a fixture file.
 pub fn tensors(path: &str) -> HashMap<String, Tensor> {
     let path = repo(path);
-    candle_core::safetensors::load(&path, &Device::Cpu)
+    candle_core::safetensors::load(&path, &device())
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -31,7 +38,7 @@ pub fn weights(folder: &str, dtype: DType) -> Weights {
     let names = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
     let files: Vec<_> = names.iter().map(|n| folder.join(n)).filter(|p| p.exists()).collect();
     let source = Checkpoint::from_files(&folder, &files).expect("the fixture's weights");
-    Weights::new(Box::new(source), dtype, &Device::Cpu)
+    Weights::new(Box::new(source), dtype, &device())
 }
 
 /// A JSON file as `T`.
@@ -40,16 +47,21 @@ pub fn json<T: serde::de::DeserializeOwned>(path: &str) -> T {
     serde_json::from_str(&text).expect("valid JSON")
 }
 
+/// `x` in f32 on the processor.
+pub fn on_processor(x: &Tensor) -> Tensor {
+    x.to_dtype(DType::F32).and_then(|x| x.to_device(&Device::Cpu)).expect("a copy")
+}
+
 /// max |a − b| / max |b|.
 pub fn relative_error(actual: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(actual.dims(), expected.dims());
+    let [actual, expected] = [actual, expected].map(on_processor);
     let max = |t: &Tensor| {
-        let t = t.to_dtype(DType::F32).and_then(|t| t.abs()?.flatten_all()?.max(0));
-        t.and_then(|t| t.to_scalar::<f32>()).expect("a maximum")
+        let max = t.abs().and_then(|t| t.flatten_all()?.max(0)?.to_scalar::<f32>());
+        max.expect("a maximum")
     };
-    let actual = actual.to_dtype(DType::F32).expect("f32");
-    let difference = (actual - expected).expect("equal shapes");
-    let error = max(&difference) / max(expected);
+    let difference = (actual - &expected).expect("equal shapes");
+    let error = max(&difference) / max(&expected);
     assert!(!error.is_nan(), "not a number");
     error
 }

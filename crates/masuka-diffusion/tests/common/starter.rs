@@ -1,6 +1,5 @@
 //! The starter model, drawn with.
 
-use candle_core::Device;
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::pipelines::flux::{FluxFiles, FluxPipeline};
@@ -21,14 +20,16 @@ pub fn limit_level() {
 pub fn load(precision: Precision, offload: Offload) -> FluxPipeline {
     limit_level();
     let files = FluxFiles::folder(&super::repo("models/starter"));
-    let options = LoadOptions { device: Device::Cpu, precision, offload, available_bytes: None };
+    let options =
+        LoadOptions { device: super::device(), precision, offload, available_bytes: None };
     FluxPipeline::load(files, &options, &Unobserved).expect("the starter model loads")
 }
 
 /// A model of other files, in f32 and all in memory.
 pub fn load_files(files: FluxFiles) -> FluxPipeline {
     let (precision, offload) = (Precision::F32, Offload::None);
-    let options = LoadOptions { device: Device::Cpu, precision, offload, available_bytes: None };
+    let options =
+        LoadOptions { device: super::device(), precision, offload, available_bytes: None };
     FluxPipeline::load(files, &options, &Unobserved).unwrap_or_else(|e| panic!("{e}"))
 }
 

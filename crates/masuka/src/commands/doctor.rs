@@ -139,7 +139,8 @@ impl Findings {
                 Err(_) if !kind.compiled_in() => "not part of this build",
                 Err(_) => "not usable",
             };
-            let free = kind.free_bytes().map(|bytes| format!(", {} of its memory free", gib(bytes)));
+            let free =
+                kind.free_bytes().map(|bytes| format!(", {} of its memory free", gib(bytes)));
             println!("device      {kind}: {state}{}", free.unwrap_or_default());
         }
         println!("data folder {}", self.data_dir.display());

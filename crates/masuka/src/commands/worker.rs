@@ -3,8 +3,8 @@
 use std::io::BufRead;
 use std::sync::Arc;
 
-use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
 use masuka_diffusion::devices::DeviceKind;
+use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
 use masuka_kernels::memory;
 use uuid::Uuid;
 

@@ -1,8 +1,9 @@
-"""FLUX.1-dev at its true size (11.9 B, random weights in fp8): loads, steps at 512² and 1024², and peak memory, in int8.
+"""FLUX.1-dev at its true size (11.9 B, random weights in fp8): loads, steps at 512² and 1024², and peak memory.
 
-    bench/flux_dev.py [--keep]    writes bench/work/flux_dev (17 GB), runs target/release/masuka, prints the figures
+    bench/flux_dev.py [--keep]     writes bench/work/flux_dev (17 GB), runs target/release/masuka in int8, prints the figures
+    bench/flux_dev.py --card       the same on an NVIDIA card in bf16, in turns with diffusers on the same weights
 
-diffusers cannot stand beside it on a machine of 24 GiB, so there is no ratio. Weights are normal numbers whose spread keeps
+diffusers cannot stand beside it on a machine of 24 GiB, so without a card there is no ratio. Weights are normal numbers whose spread keeps
 activations of the size that a trained model's have; there is nothing to be seen in the picture.
 """
 
@@ -97,14 +98,99 @@ def draw(size, steps):
     print(f"{size}²: {steps} steps in {seconds:.1f} s in all; {times and times[0]}; peak {peak:.1f} GiB so far", flush=True)
 
 
+def drawn_on_card(size, steps):
+    """Seconds of each stage, and the picture."""
+    path = FOLDER / f"{size}_{steps}.png"
+    command = [ROOT / "target" / "release" / "masuka", "generate", PROMPT, "--model", FOLDER, "--dtype", "bf16",
+               "--device", "cuda", "--width", size, "--height", size, "--seed", 0, "--steps", steps, "--output", path, "--json"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return json.loads(done.stdout)["timings_seconds"], path
+
+
+def reference_on_card():
+    """diffusers' pipeline with the same weights."""
+    from diffusers import FluxPipeline
+    from safetensors.torch import load_file
+    from transformers import CLIPTokenizer, T5TokenizerFast
+
+    def filled(model, path):
+        state = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path, device="cuda").items()}
+        if "encoder.embed_tokens.weight" in state:
+            state["shared.weight"] = state["encoder.embed_tokens.weight"]
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    with torch.device("meta"):
+        transformer, t5 = FluxTransformer2DModel(**TRANSFORMER), T5EncoderModel(T5Config(**T5))
+    transformer = filled(transformer, FOLDER / "transformer" / "diffusion_pytorch_model.safetensors")
+    t5 = filled(t5, FOLDER / "text_encoder_2" / "model.safetensors")
+    pipeline = FluxPipeline(
+        transformer=transformer, text_encoder_2=t5, text_encoder=CLIPTextModel.from_pretrained(FOLDER / "text_encoder").bfloat16(),
+        vae=AutoencoderKL.from_pretrained(FOLDER / "vae").bfloat16(),
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(FOLDER / "scheduler"),
+        tokenizer=CLIPTokenizer.from_pretrained(FOLDER / "tokenizer"),
+        tokenizer_2=T5TokenizerFast.from_pretrained(FOLDER / "tokenizer_2"))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda")
+
+
+def drawn_by_reference(pipeline, size, steps):
+    """Seconds of a step, seconds of decoding, and the picture."""
+    # MASUKA's noise is f32, and diffusers would draw other numbers in bf16.
+    latents = torch.randn((1, 16, size // 8, size // 8), generator=torch.Generator("cpu").manual_seed(0))
+    latents = pipeline._pack_latents(latents, 1, 16, size // 8, size // 8).to("cuda", torch.bfloat16)
+    done = []
+
+    def note(pipeline, step, timestep, tensors):
+        torch.cuda.synchronize()
+        done.append(time.monotonic())
+        return tensors
+
+    picture = pipeline(PROMPT, width=size, height=size, num_inference_steps=steps, guidance_scale=3.5, latents=latents,
+                       callback_on_step_end=note).images[0]
+    torch.cuda.synchronize()
+    return (done[-1] - done[0]) / (steps - 1), time.monotonic() - done[-1], picture
+
+
+def compare_on_card(repeats):
+    """Each size by both sides, `repeats` times in turns: seconds of a step and of decoding, how far the pictures are apart."""
+    import numpy as np
+    from PIL import Image
+
+    print(torch.cuda.get_device_name(), "torch", torch.__version__, flush=True)
+    few, many = 4, 24
+    pipeline = reference_on_card()
+    for size in (512, 1024):
+        drawn_by_reference(pipeline, size, few)
+        ours, theirs = [], []
+        for _ in range(repeats):
+            (short, _), (long, path) = drawn_on_card(size, few), drawn_on_card(size, many)
+            ours.append(((long["denoise"] - short["denoise"]) / (many - few), long["decode_latents"]))
+            step, decoding, picture = drawn_by_reference(pipeline, size, many)
+            theirs.append((step, decoding))
+        ours, theirs = sorted(ours)[repeats // 2], sorted(theirs)[repeats // 2]
+        distance = (np.asarray(Image.open(path), float) - np.asarray(picture, float)) / 255
+        print(f"{size}²: a step {ours[0]:.4f} s, diffusers {theirs[0]:.4f} s: {theirs[0] / ours[0]:.2f} times as fast; "
+              f"decoding {ours[1]:.3f} s, diffusers {theirs[1]:.3f} s; loading {long['load']:.1f} s; the pictures are "
+              f"{-10 * np.log10((distance ** 2).mean()):.1f} dB apart; diffusers' peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB",
+              flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the 17 GB where they are")
+    parser.add_argument("--card", action="store_true", help="on an NVIDIA card, beside diffusers")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each side on a card")
     arguments = parser.parse_args()
     if not (FOLDER / "model_index.json").exists():
         write()
-    draw(512, 2)
-    draw(1024, 1)
+    if arguments.card:
+        compare_on_card(arguments.repeats)
+    else:
+        draw(512, 2)
+        draw(1024, 1)
     if not arguments.keep:
         shutil.rmtree(FOLDER)
 

@@ -118,7 +118,8 @@ impl Worker {
     fn draw_waiting(&mut self, turn: Turn) {
         if !self.stop.is_asked() {
             self.is_between_steps = true;
-            match self.runtime.block_on(self.claim(&[GENERATION.to_owned()])) {
+            let runtime = self.runtime.clone();
+            match runtime.block_on(self.claim(&[GENERATION.to_owned()])) {
                 Ok(Some(claimed)) => self.work(&claimed),
                 Ok(None) => {}
                 Err(error) => tracing::warn!("cannot ask for jobs: {error}"),

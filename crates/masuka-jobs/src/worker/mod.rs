@@ -1,5 +1,6 @@
 //! Claim, run, finish, again.
 
+mod capable; // whose jobs are left to others
 mod job; // one job, from its claim on
 mod ending; // the final word about it
 
@@ -64,6 +65,10 @@ pub struct Worker {
     is_between_steps: bool,
     /// Pictures that did not fit beside it and wait for its end.
     spared: Vec<String>,
+    /// Base models that are on this machine.
+    here: Vec<String>,
+    /// Those that only others have.
+    elsewhere: Vec<String>,
     done: Done,
     _lock: ProcessLock,
 }
@@ -103,6 +108,8 @@ impl Worker {
             training_yields: options.training_yields,
             is_between_steps: false,
             spared: Vec::new(),
+            here: Vec::new(),
+            elsewhere: Vec::new(),
             done: Done::default(),
             _lock: lock,
         };
@@ -117,9 +124,10 @@ impl Worker {
     pub fn run(mut self) -> anyhow::Result<()> {
         tracing::info!(worker = self.id, engine = ?self.models.options(), "worker is ready");
         self.preload();
-        let mut signals = self.bus.subscribe();
+        let (mut signals, runtime) = (self.bus.subscribe(), self.runtime.clone());
+        let queues = self.queues.clone();
         while !self.stop.is_asked() {
-            match self.runtime.block_on(self.claim(&self.queues)) {
+            match runtime.block_on(self.claim(&queues)) {
                 Ok(Some(claimed)) => {
                     self.work(&claimed);
                     continue;
@@ -180,7 +188,8 @@ impl Worker {
     }
 
     /// The next job; jobs of dead workers are looked after first.
-    async fn claim(&self, queues: &[String]) -> masuka_storage::Result<Option<ClaimedJob>> {
+    async fn claim(&mut self, queues: &[String]) -> masuka_storage::Result<Option<ClaimedJob>> {
+        self.look_around().await?;
         let queue = self.storage.queue();
         for reaped in queue.reap(&self.storage.processes()).await? {
             tracing::warn!(job = reaped.job_id, status = %reaped.status, "taken from a worker that is gone");
@@ -190,6 +199,7 @@ impl Worker {
             worker_id: self.id.clone(),
             queues: queues.to_vec(),
             loaded_model: self.models.last_used().map(str::to_owned),
+            lacks: self.elsewhere.clone(),
             except: self.spared.clone(),
         };
         queue.claim(&request).await
@@ -202,6 +212,7 @@ impl Worker {
             "dtype": options.precision.name(),
             "offload": options.offload.name(),
             "queues": self.queues,
+            capable::STATE: self.here,
             "loaded_models": self.models.ids(),
             "model_loads": self.models.loads(),
             "lora_loads": self.models.lora_loads(),

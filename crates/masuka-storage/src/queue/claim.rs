@@ -20,6 +20,8 @@ pub struct ClaimRequest {
     pub queues: Vec<String>,
     /// The base model it has loaded.
     pub loaded_model: Option<String>,
+    /// Base models whose jobs are left to others.
+    pub lacks: Vec<String>,
     /// Jobs that are left to others, or to later.
     pub except: Vec<String>,
 }
@@ -39,24 +41,27 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn claim(&self, request: &ClaimRequest) -> Result<Option<ClaimedJob>> {
-        let places = |first: usize, count: usize| {
-            let places: Vec<_> = (first..first + count).map(|place| format!("${place}")).collect();
+        let ClaimRequest { queues, lacks, except, .. } = request;
+        let mut place = 4;
+        let mut list = |names: &[String]| {
+            let places: Vec<_> = (1..=names.len()).map(|i| format!("${}", place + i)).collect();
+            place += names.len();
             places.join(", ")
         };
-        let ClaimRequest { queues, except, .. } = request;
-        let first_queue = 5;
-        let is_left = match except.len() {
-            0 => String::new(),
-            count => format!("AND id NOT IN ({})", places(first_queue + queues.len(), count)),
-        };
+        let mut conditions = vec![format!("AND queue IN ({})", list(queues))];
+        for (column, names) in [("base_model", lacks), ("id", except)] {
+            if !names.is_empty() {
+                conditions.push(format!("AND {column} NOT IN ({})", list(names)));
+            }
+        }
         let sql = format!(
             "UPDATE jobs SET status = 'running', worker_id = $1, lease_epoch = lease_epoch + 1, \
                  lease_until_ms = NOW_MS + $2, started_at_ms = COALESCE(started_at_ms, NOW_MS), progress = NULL, wish = NULL \
-             WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND queue IN ({}) {is_left} \
+             WHERE id = (SELECT id FROM jobs WHERE status = 'queued' {} \
                  AND NOT EXISTS (SELECT 1 FROM settings WHERE name = 'queue_paused') \
                  ORDER BY due_ms - CASE WHEN base_model = $3 THEN $4 ELSE 0 END, id LIMIT 1 SKIP_LOCKED) \
              AND status = 'queued' RETURNING *",
-            places(first_queue, queues.len())
+            conditions.join(" ")
         );
         let mut values = vec![
             request.worker_id.clone().into(),
@@ -64,7 +69,7 @@ impl Queue {
             request.loaded_model.clone().unwrap_or_default().into(),
             AFFINITY_MS.into(),
         ];
-        values.extend(queues.iter().chain(except).map(|name| name.clone().into()));
+        values.extend(queues.iter().chain(lacks).chain(except).map(|name| name.clone().into()));
         let transaction = self.database.begin().await?;
         let statement = self.database.statement(&sql, values);
         let claimed = job::Entity::find().from_raw_sql(statement).one(&transaction).await?;

@@ -8,7 +8,7 @@ use masuka_storage::entities::output;
 use masuka_storage::generations::Filter;
 use masuka_storage::processes::NewProcess;
 use masuka_storage::queue::{
-    ClaimRequest, Failure, Finished, GENERATION, JobStatus, Lease, LeaseState, Side,
+    ClaimRequest, Failure, Finished, GENERATION, JobStatus, Lease, LeaseState, Side, TRAINING,
 };
 use sea_orm::ConnectionTrait;
 use serde_json::json;
@@ -210,18 +210,23 @@ async fn a_paused_queue_gives_nothing_out() {
 #[tokio::test]
 async fn jobs_that_a_worker_leaves_to_others_are_claimed_by_these() {
     let store = Store::new().await;
-    let ids =
-        [store.enqueue(0, "a").await, store.enqueue(0, "a").await, store.enqueue(0, "a").await];
+    let mut ids = Vec::new();
+    for base_model in ["a", "b", "b", "b"] {
+        ids.push(store.enqueue(0, base_model).await);
+    }
     let request = ClaimRequest {
         worker_id: "w".into(),
-        queues: vec![GENERATION.into()],
+        queues: vec![TRAINING.into(), GENERATION.into()],
         loaded_model: None,
-        except: ids[..2].to_vec(),
+        lacks: vec!["a".into(), "c".into()],
+        except: ids[1..3].to_vec(),
     };
     let claim = async || store.queue().claim(&request).await.unwrap().map(|claimed| claimed.job.id);
-    assert_eq!(claim().await.as_ref(), Some(&ids[2]));
+    assert_eq!(claim().await.as_ref(), Some(&ids[3]));
     assert_eq!(claim().await, None);
-    assert_eq!(store.claim("other", None).await.unwrap().job.id, ids[0]);
+    for id in &ids[..3] {
+        assert_eq!(store.claim("other", None).await.unwrap().job.id, *id);
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ impl Store {
             worker_id: worker.into(),
             queues: vec![GENERATION.into()],
             loaded_model: loaded.map(Into::into),
+            lacks: Vec::new(),
             except: Vec::new(),
         };
         self.queue().claim(&request).await.unwrap()

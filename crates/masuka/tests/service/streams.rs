@@ -102,6 +102,18 @@ fn everything_that_happens_can_be_watched_at_once() {
 }
 
 #[test]
+fn a_stream_on_which_nothing_happens_shows_that_it_lives() {
+    let app = TestApp::with_flags(&["--no-worker"]);
+    let mut answer = watch(&app, &app.generate(json!({})), None);
+    let mut chunks = Vec::new();
+    while chunks.last().is_none_or(|chunk| chunk != ":\n\n") {
+        let chunk = answer.chunk().expect("nothing for 30 seconds").expect("it has ended");
+        chunks.push(String::from_utf8(chunk).expect("UTF-8"));
+    }
+    assert!(chunks[0].starts_with(':') && chunks[1].contains("data:"), "{chunks:?}");
+}
+
+#[test]
 fn streams_end_when_the_server_does() {
     let mut app = TestApp::with_flags(&["--no-worker"]);
     let id = app.generate(json!({}));

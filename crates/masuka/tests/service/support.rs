@@ -225,10 +225,22 @@ fn share_starter(folder: &Path) {
 
 /// The program, with a small disk of its own where that is asked for.
 fn program(folder: &Path, small_disk: Option<SmallDisk>) -> Command {
+    match small_disk {
+        None => Command::new(env!("CARGO_BIN_EXE_masuka")),
+        Some(SmallDisk { folder: mounted, kib }) => with_disk(&folder.join(mounted), kib),
+    }
+}
+
+/// The program, to which `folder` is empty; nothing where no process may have mounts of its own.
+pub fn blind_to(folder: &Path) -> Option<Command> {
+    SmallDisk::unshare()?;
+    Some(with_disk(folder, 64))
+}
+
+/// The program, which sees a disk of its own at `mounted`.
+fn with_disk(mounted: &Path, kib: u32) -> Command {
     let program = env!("CARGO_BIN_EXE_masuka");
-    let Some(SmallDisk { folder: mounted, kib }) = small_disk else { return Command::new(program) };
-    let mounted = folder.join(mounted);
-    std::fs::create_dir_all(&mounted).expect("a folder to mount at");
+    std::fs::create_dir_all(mounted).expect("a folder to mount at");
     let mut command = Command::new("unshare");
     command.args(SmallDisk::unshare().expect("mounts of its own"));
     let script = format!(r#"mount -t tmpfs -o size={kib}k tmpfs "$0" && exec "$@""#);

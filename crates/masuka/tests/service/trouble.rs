@@ -100,7 +100,7 @@ fn a_damaged_lora_file_is_named() {
 }
 
 /// A copy of the starter model of this test's own.
-fn copy_starter(into: &Path) {
+pub fn copy_starter(into: &Path) {
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/starter");
     let copied = Command::new("cp").arg("-r").arg(starter).arg(into).status().unwrap();
     assert!(copied.success());

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::faults::start_worker;
-use crate::support::{TestApp, signal};
+use crate::support::{Options, TestApp, blind_to, signal};
+use crate::trouble::copy_starter;
 
 /// The states of the living workers once they are as expected.
 fn wait_for_workers(app: &TestApp, are_there: impl Fn(&[Value]) -> bool) -> Vec<Value> {
@@ -75,6 +76,37 @@ fn what_workers_did_is_counted() {
     assert!(steps > 0.0 && steps < job, "{steps} of {job} s");
     let asked = r#"masuka_http_request_seconds_count{method="POST",route="/api/generate/image",status="201"}"#;
     assert_eq!(value(asked), 1.0);
+}
+
+#[test]
+fn jobs_are_left_to_workers_that_have_their_base_model() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_starter(&folder.path().join("mine"));
+    let Some(mut blind) = blind_to(folder.path()) else { return };
+    let variables = vec![("MASUKA_BASE_MODEL", folder.path().join("mine").display().to_string())];
+    let flags = vec!["--no-worker"];
+    let app = TestApp::with(Options { flags, variables, ..Options::default() });
+    blind.arg("worker").env("MASUKA_DATA_DIR", app.data("")).env("MASUKA_LOG", "error");
+    let mut blind = blind.spawn().unwrap();
+    let mut seeing = start_worker(&app, &[]);
+    let has = |workers: &[Value], pid: u32, models: Value| {
+        workers.iter().any(|w| w["pid"] == pid && w["state"]["base_models"] == models)
+    };
+    wait_for_workers(&app, |workers| {
+        has(workers, blind.id(), json!(["starter"]))
+            && has(workers, seeing.id(), json!(["mine", "starter"]))
+    });
+    for _ in 0..6 {
+        app.wait_for(&app.generate(json!({})), "completed");
+    }
+    // Nobody else has it: the job is not left to wait for ever.
+    signal(seeing.id(), "TERM");
+    assert!(seeing.wait().unwrap().success());
+    let job = app.wait_for(&app.generate(json!({})), "failed");
+    assert!(job["error_message"].as_str().unwrap().contains("mine"), "{job}");
+    app.wait_for(&app.generate(json!({ "base_model": "starter" })), "completed");
+    signal(blind.id(), "TERM");
+    assert!(blind.wait().unwrap().success());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use masuka_storage::events;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::error::ApiResult;
@@ -84,6 +85,8 @@ pub(crate) struct Listener<T> {
     resumes: bool,
     is_greeted: bool,
     to_tell: VecDeque<Bytes>,
+    /// When the client was last told something.
+    quiet_since: Instant,
     is_over: bool,
 }
 
@@ -106,6 +109,7 @@ impl<T: Telling> Listener<T> {
             resumes: since.is_some(),
             is_greeted: false,
             to_tell: VecDeque::from([hello]),
+            quiet_since: Instant::now(),
             is_over: false,
         }
     }
@@ -115,6 +119,7 @@ impl<T: Telling> Listener<T> {
         while self.to_tell.is_empty() && !self.is_over {
             self.is_over = self.advance().await.is_err();
         }
+        self.quiet_since = Instant::now();
         self.to_tell.pop_front()
     }
 
@@ -129,7 +134,8 @@ impl<T: Telling> Listener<T> {
         let message = tokio::select! {
             message = self.messages.recv() => message,
             _ = self.closing.wait_for(|closes| *closes) => return Err(Ended),
-            () = tokio::time::sleep(HEARTBEAT) => {
+            // Counted from what the client saw: messages that are none of its business come all the time.
+            () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => {
                 self.to_tell.push_back(Bytes::from_static(b":\n\n"));
                 return Ok(());
             }

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaSlice, CudaView, DeviceRepr};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaSlice, CudaView, DeviceRepr, LaunchConfig,
+};
 use candle_core::cuda_backend::cudarc::nvrtc::{self, CompileOptions};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Layout, Shape, Storage, Tensor};
@@ -114,6 +116,15 @@ pub(super) fn tensor<T: Number>(
 /// A failure of the driver.
 pub(super) fn failed(error: impl std::fmt::Debug) -> Error {
     Error::Device(format!("the card refused: {error:?}"))
+}
+
+/// Threads of a block of [`grid`].
+pub(super) const THREADS: usize = 256;
+
+/// A grid of x × y blocks, for kernels that use no shared memory but what they declare.
+pub(super) fn grid(x: usize, y: usize) -> Result<LaunchConfig> {
+    let grid_dim = (int(x)?.unsigned_abs(), int(y)?.unsigned_abs(), 1);
+    Ok(LaunchConfig { grid_dim, block_dim: (THREADS as u32, 1, 1), shared_mem_bytes: 0 })
 }
 
 /// A size as the kernels take it.

@@ -1,17 +1,15 @@
 //! GroupNorm of pictures (`pictures.cu`).
 
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 use candle_core::{CudaDevice, DType, Shape, Tensor};
 use half::bf16;
 
-use super::launch::{Number, Source, card, failed, int, room, tensor, with_numbers};
+use super::launch::{Number, Source, THREADS, card, failed, grid, int, room, tensor, with_numbers};
 use crate::error::Result;
 
 static SOURCE: Source =
     Source::new("pictures", concat!(include_str!("numbers.cu"), include_str!("pictures.cu")));
 
-/// Threads of a block.
-const THREADS: u32 = 256;
 /// Numbers of a part whose moments one block takes.
 const PART: usize = 1 << 15;
 
@@ -21,7 +19,7 @@ pub(in crate::ops) fn group_moments(x: &Tensor, groups: usize) -> Result<Option<
     let b = x.dim(0)?;
     let x = x.contiguous()?;
     let count = x.elem_count() / (b * groups).max(1);
-    if count % 4 != 0 || !is_in_fours(&x) {
+    if !count.is_multiple_of(4) || !is_in_fours(&x) {
         return Ok(None);
     }
     let moments = Moments { x: &x, shape: (b, groups), count };
@@ -44,21 +42,21 @@ impl Moments<'_> {
     fn run<T: Number>(&self, function: &str, device: &CudaDevice) -> Result<(Tensor, Tensor)> {
         let (b, groups) = self.shape;
         let parts = self.count.div_ceil(PART);
-        let of_parts = Shape::from((b, groups, parts));
+        let shape_of_parts = Shape::from((b, groups, parts));
         let (mut means, mut all_squares) =
-            (room::<f32>(&of_parts, device)?, room::<f32>(&of_parts, device)?);
+            (room::<f32>(&shape_of_parts, device)?, room::<f32>(&shape_of_parts, device)?);
         let shape = Shape::from((b, groups));
         let (mut mean, mut squares) = (room::<f32>(&shape, device)?, room::<f32>(&shape, device)?);
         let (of_part, merge) =
             (SOURCE.function(function, device)?, SOURCE.function("merge_moments", device)?);
         let stream = device.cuda_stream();
         let (count, part) = (int(self.count)?, int(PART)?);
-        let grid = (int(parts)? as u32, int(b * groups)? as u32);
+        let (of_parts, of_groups) = (grid(parts, b * groups)?, grid(b * groups, 1)?);
         with_numbers::<T, _>(self.x, |x, _| {
             let mut launch = stream.launch_builder(&of_part);
             launch.arg(x).arg(&mut means).arg(&mut all_squares).arg(&count).arg(&part);
             // SAFETY: the arguments are those of the kernel, which writes all of `means` and `all_squares`.
-            unsafe { launch.launch(config(grid)) }.map_err(failed)?;
+            unsafe { launch.launch(of_parts) }.map_err(failed)?;
             Ok(())
         })?;
         let parts = int(parts)?;
@@ -66,7 +64,7 @@ impl Moments<'_> {
         launch.arg(&means).arg(&all_squares).arg(&mut mean).arg(&mut squares);
         launch.arg(&parts).arg(&count).arg(&part);
         // SAFETY: the arguments are those of the kernel, which writes all of `mean` and `squares`.
-        unsafe { launch.launch(config((grid.1, 1))) }.map_err(failed)?;
+        unsafe { launch.launch(of_groups) }.map_err(failed)?;
         Ok((tensor(mean, shape.clone(), device), tensor(squares, shape, device)))
     }
 }
@@ -109,8 +107,7 @@ impl Scaling<'_> {
         let pixels = height * width;
         let function = SOURCE.function(function, device)?;
         let stream = device.cuda_stream();
-        let blocks = pixels.div_ceil(4 * THREADS as usize);
-        let config = config((int(blocks)? as u32, int(b * c)? as u32));
+        let config = grid(pixels.div_ceil(4 * THREADS), b * c)?;
         let shape = self.x.shape().clone();
         let mut y = room::<T>(&shape, device)?;
         let pixels = int(pixels)?;
@@ -132,8 +129,4 @@ impl Scaling<'_> {
 /// Whether there are numbers, and they begin at a multiple of four.
 fn is_in_fours(x: &Tensor) -> bool {
     x.elem_count() > 0 && x.layout().start_offset().is_multiple_of(4)
-}
-
-fn config((x, y): (u32, u32)) -> LaunchConfig {
-    LaunchConfig { grid_dim: (x, y, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
 }

@@ -1,20 +1,18 @@
 //! What stands between the products of a transformer (`rows.cu`).
 
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 use candle_core::{CudaDevice, DType, Shape, Tensor};
 use half::bf16;
 
 use super::launch::{
-    Number, Source, by_rows, card, failed, has_kernels, int, room, tensor, with_numbers,
+    Number, Source, THREADS, by_rows, card, failed, grid, has_kernels, int, room, tensor,
+    with_numbers,
 };
 use crate::error::Result;
 use crate::ops::HeadsPart;
 
 static SOURCE: Source =
     Source::new("rows", concat!(include_str!("numbers.cu"), include_str!("rows.cu")));
-
-/// Threads of a block.
-const THREADS: u32 = 256;
 
 /// As [`modulated_layer_norm`](crate::ops::modulated_layer_norm), for x, scale and shift in f32.
 pub(in crate::ops) fn modulated_layer_norm(
@@ -59,7 +57,7 @@ impl Norm<'_> {
         let shape = Shape::from((b, l, d));
         let function = SOURCE.function(function, device)?;
         let stream = device.cuda_stream();
-        let config = config(int(b * l)? as u32, 1);
+        let config = grid(b * l, 1)?;
         let mut y = room::<Y>(&shape, device)?;
         let (l, d) = (int(l)?, int(d)?);
         with_numbers::<f32, _>(self.x, |x, _| {
@@ -98,7 +96,7 @@ pub(in crate::ops) fn norm_rope(
     let table = |t: &Tensor| t.to_dtype(DType::F32)?.broadcast_as((l, d / 2))?.contiguous();
     let (cos, sin) = (&table(cos)?, &table(sin)?);
     let heads = Heads { parts, eps: eps as f32, cos, sin };
-    if d % 4 != 0 || !parts.iter().all(|part| in_fours(&[&part.x])) {
+    if !d.is_multiple_of(4) || !parts.iter().all(|part| in_fours(&[&part.x])) {
         return Ok(None);
     }
     let y = match dtype {
@@ -118,7 +116,7 @@ struct Heads<'a> {
 impl Heads<'_> {
     /// y (b, l, h, d)
     fn run<T: Number>(&self, function: &str, device: &CudaDevice) -> Result<Tensor> {
-        const HEADS_OF_BLOCK: usize = THREADS as usize / 32;
+        const HEADS_OF_BLOCK: usize = THREADS / 32;
         let (b, _, h, d) = self.parts[0].x.dims4()?;
         let lengths =
             self.parts.iter().map(|part| Ok(part.x.dim(1)?)).collect::<Result<Vec<_>>>()?;
@@ -131,7 +129,7 @@ impl Heads<'_> {
         for (part, l) in self.parts.iter().zip(lengths) {
             let x = part.x.broadcast_as((b, l, h, d))?.contiguous()?;
             let weight = part.weight.to_dtype(DType::F32)?.broadcast_as(d)?.contiguous()?;
-            let config = config(int((l * h).div_ceil(HEADS_OF_BLOCK))? as u32, b as u32);
+            let config = grid((l * h).div_ceil(HEADS_OF_BLOCK), b)?;
             let sizes = [int(l)?, int(l_all)?, int(before)?, int(h)?, int(d)?];
             before += l;
             with_numbers::<T, _>(&x, |x, _| {
@@ -193,7 +191,7 @@ impl GatedAdd<'_> {
         let (b, l, n) = self.residual.dims3()?;
         let function = SOURCE.function(function, device)?;
         let stream = device.cuda_stream();
-        let (shape, config) = (Shape::from((b, l, n)), config(int(b * l)? as u32, 1));
+        let (shape, config) = (Shape::from((b, l, n)), grid(b * l, 1)?);
         let mut sum = room::<f32>(&shape, device)?;
         let (l, n) = (int(l)?, int(n)?);
         with_numbers::<f32, _>(self.residual, |residual, _| {
@@ -211,11 +209,6 @@ impl GatedAdd<'_> {
         })?;
         Ok(tensor(sum, shape, device))
     }
-}
-
-/// A grid of (x, y) blocks.
-fn config(x: u32, y: u32) -> LaunchConfig {
-    LaunchConfig { grid_dim: (x, y, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
 }
 
 /// Whether there are numbers, and all rows can be read in fours.

@@ -4,7 +4,8 @@ mod delta; // what an adapter adds to one matrix: products, tiles and Kronecker 
 mod update; // what it does to one layer: delta, bias, magnitudes
 pub mod lora_formats; // how the conventions of the field spell tensor names
 mod lora; // one adapter file
-mod import; // from the tensors of a file to updates
+mod import; // from the tensors of a file to modules
+mod module; // from the tensors of a module to updates
 mod report; // what a file turned out to be
 mod export; // an adapter in another convention's names
 mod dora; // the norms of adapted weights

@@ -31,6 +31,15 @@ pub struct TensorCounts {
     pub unknown: usize,
 }
 
+/// How an adapter fits a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// What becomes of its tensors.
+    pub counts: TensorCounts,
+    /// The first tensor of unknown name, else the first module for a layer that the model lacks.
+    pub first_unknown: Option<String>,
+}
+
 /// The (out, in) of a layer, if the model has it.
 pub type ShapeOf<'a> = dyn Fn(Target, &str) -> Option<(usize, usize)> + 'a;
 
@@ -67,21 +76,7 @@ impl ChosenAdapter {
     /// When a shape does not fit, or tensors are unknown or zero and not tolerated.
     pub fn check(&self, shape_of: &ShapeOf<'_>) -> Result<TensorCounts> {
         let adapter = &self.adapter;
-        let mut counts = TensorCounts {
-            ignored: adapter.ignored().len() + adapter.zero().len(),
-            unknown: adapter.unknown().len(),
-            ..TensorCounts::default()
-        };
-        let mut first_unknown = adapter.unknown().first().cloned();
-        for ((target, layer), update) in adapter.updates() {
-            if let Some(shape) = shape_of(*target, layer) {
-                check_shape(adapter, layer, update, shape)?;
-                counts.applied += update.tensors;
-            } else {
-                counts.unknown += update.tensors;
-                first_unknown.get_or_insert_with(|| update.module.clone());
-            }
-        }
+        let Fit { counts, first_unknown } = adapter.fit(shape_of)?;
         let file = adapter.path().display().to_string();
         match (first_unknown, adapter.zero().first()) {
             (Some(first), _) if !self.allow_partial || counts.applied == 0 => {
@@ -105,6 +100,31 @@ impl ChosenAdapter {
     }
 }
 
+impl LoraAdapter {
+    /// How the adapter fits the layers, whose (out, in) `shape_of` knows.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn fit(&self, shape_of: &ShapeOf<'_>) -> Result<Fit> {
+        let mut counts = TensorCounts {
+            ignored: self.ignored().len() + self.zero().len(),
+            unknown: self.unknown().len(),
+            ..TensorCounts::default()
+        };
+        let mut first_unknown = self.unknown().first().cloned();
+        for ((target, layer), update) in self.updates() {
+            if let Some(shape) = shape_of(*target, layer) {
+                check_shape(self, layer, update, shape)?;
+                counts.applied += update.tensors;
+            } else {
+                counts.unknown += update.tensors;
+                first_unknown.get_or_insert_with(|| update.module.clone());
+            }
+        }
+        Ok(Fit { counts, first_unknown })
+    }
+}
+
 fn check_shape(
     adapter: &LoraAdapter,
     layer: &str,
@@ -119,9 +139,10 @@ fn check_shape(
         return Ok(());
     }
     let message = format!(
-        "`{}` changes `{layer}` from {} to {} channels, the base model's has {} to {}; \
-         was this LoRA trained on another base model?",
-        update.module, found.1, found.0, expected.1, expected.0
+        "{}: `{layer}` of the base model is {} × {}; was this LoRA trained on another base model?",
+        update.origin.misfit(found, expected),
+        expected.0,
+        expected.1
     );
     Err(Error::model(adapter.path().display(), message))
 }

@@ -96,7 +96,7 @@ fn add(
     let new =
         || Module { target: place.target, layers: place.layers.clone(), parts: BTreeMap::new() };
     let module = modules.entry(place.module.clone()).or_insert_with(new);
-    let part = Part { name: name.to_owned(), tensor, zero: largest == 0.0 };
+    let part = Part { name: name.to_owned(), shape, tensor, zero: largest == 0.0 };
     match module.parts.insert(place.role, part) {
         None => Ok(()),
         Some(other) => refuse(format!("`{name}` and `{}` are the same part", other.name)),

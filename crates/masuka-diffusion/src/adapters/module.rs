@@ -7,6 +7,7 @@ use candle_core::{DType, Tensor};
 
 use super::lora::Updates;
 use super::lora_formats::{Configurations, Layer, TensorRole};
+use super::origin::{Origin, Side};
 use super::update::{LoraUpdate, Magnitude, Scaling};
 use super::{Delta, Matrix, Target};
 use crate::error::{Error, Result};
@@ -22,10 +23,21 @@ pub(super) struct Module {
 /// A tensor of a module.
 pub(super) struct Part {
     pub name: String,
+    /// In the file.
+    pub shape: Vec<usize>,
+    /// Linear layers saved as 1×1 convolutions are matrices here.
     pub tensor: Tensor,
     /// Whether all its numbers are zero.
     pub zero: bool,
 }
+impl Part {
+    /// Its axis that the weight has `times` times as long.
+    fn side(&self, axis: usize, times: usize) -> Side {
+        let axis = axis.min(self.shape.len().saturating_sub(1));
+        Side { tensor: self.name.clone(), shape: self.shape.clone(), axis, times }
+    }
+}
+
 /// A module on its way to updates.
 pub(super) struct Reader<'a> {
     pub path: &'a Path,
@@ -46,11 +58,10 @@ impl Reader<'_> {
 
     /// Adds the updates of all layers that the module stands for.
     pub fn read_into(self, updates: &mut Updates) -> Result<()> {
-        let whole = self.update()?;
+        let Some(whole) = self.update()? else { return Ok(()) };
         let rows = match (&whole.delta, &whole.bias) {
             (Some(delta), _) => delta.shape()?.0,
-            (None, Some(bias)) => bias.elem_count(),
-            (None, None) => return Ok(()),
+            (None, bias) => bias.as_ref().map_or(0, Tensor::elem_count),
         };
         let mut tensors = whole.tensors;
         for (layer, take) in &self.module.layers {
@@ -59,13 +70,16 @@ impl Reader<'_> {
                 Take::SwappedHalves => Some(whole.select(&take.ranges(rows))?),
                 Take::Rows { of, .. } => {
                     if !rows.is_multiple_of(of) {
-                        return Err(self.refuse(&format!("has {rows} rows, no multiple of {of}")));
+                        let name = &whole.origin.rows.tensor;
+                        let message = format!("`{name}` has {rows} rows, no multiple of {of}");
+                        return Err(Error::model(self.path.display(), message));
                     }
                     whole.select(&take.ranges(rows))?.trimmed()?
                 }
             };
             let Some(update) = update else { continue };
-            let update = LoraUpdate { tensors: std::mem::take(&mut tensors), ..update };
+            let origin = Origin { take: *take, ..update.origin };
+            let update = LoraUpdate { tensors: std::mem::take(&mut tensors), origin, ..update };
             if updates.insert((self.module.target, layer.clone()), update).is_some() {
                 return Err(self.refuse(&format!("is a second update of `{layer}`")));
             }
@@ -73,7 +87,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn update(&self) -> Result<LoraUpdate> {
+    /// The update of all rows; none if alpha is all that the module has.
+    fn update(&self) -> Result<Option<LoraUpdate>> {
         let delta = self.delta()?;
         let shape = delta.as_ref().map(Delta::shape).transpose()?;
         let scaling = self.scaling(delta.as_ref())?;
@@ -92,7 +107,30 @@ impl Reader<'_> {
         let magnitude = self.magnitude(shape)?;
         let replaces = self.part(TensorRole::NormScale).is_some();
         let (module, tensors) = (self.name.to_owned(), self.module.parts.len());
-        Ok(LoraUpdate { delta, replaces, bias, scaling, magnitude, module, tensors })
+        let Some(origin) = self.origin(delta.as_ref())? else { return Ok(None) };
+        Ok(Some(LoraUpdate { delta, replaces, bias, scaling, magnitude, module, origin, tensors }))
+    }
+
+    /// Which parts decide the update's shape.
+    fn origin(&self, delta: Option<&Delta>) -> Result<Option<Origin>> {
+        use TensorRole::{Diff, DiffBias, Down, Hadamard, Kronecker, NormScale, Up, UpBias};
+        let first =
+            |roles: &[TensorRole]| roles.iter().find_map(|role| self.module.parts.get(role));
+        let rows = first(&[Up, Hadamard(0), Kronecker(0), Kronecker(1), Diff, NormScale]);
+        let columns = first(&[Down, Hadamard(1), Kronecker(0), Kronecker(2), Diff, NormScale]);
+        let (rows, columns) = match first(&[UpBias, DiffBias]) {
+            Some(bias) => (rows.unwrap_or(bias), columns.unwrap_or(bias)),
+            None => match rows.zip(columns) {
+                Some(both) => both,
+                None => return Ok(None),
+            },
+        };
+        let times = match delta {
+            Some(Delta::Kronecker(_, second, _)) => [second.rows()?, second.columns()?],
+            _ => [1, 1],
+        };
+        let (rows, columns) = (rows.side(0, times[0]), columns.side(1, times[1]));
+        Ok(Some(Origin { rows, columns, take: Take::Whole }))
     }
 
     fn delta(&self) -> Result<Option<Delta>> {

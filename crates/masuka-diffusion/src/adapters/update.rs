@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::BaseLayer;
 use super::delta::{Delta, Matrix, select_rows};
+use super::origin::Origin;
 use crate::error::Result;
 
 /// The norms that DoRA (arXiv:2402.09353) gives the adapted weight.
@@ -32,6 +33,8 @@ pub struct LoraUpdate {
     pub magnitude: Option<Magnitude>,
     /// The file's name of the module, for messages.
     pub module: String,
+    /// The tensors of the file that its shape comes from, for messages.
+    pub origin: Origin,
     /// How many tensors of the file this stands for: of a module that is several layers, the first stands for all.
     pub tensors: usize,
 }
@@ -46,25 +49,6 @@ pub struct Scaling {
 }
 
 impl LoraUpdate {
-    /// A plain LoRA: up (out, rank) · down (rank, in) · alpha / rank.
-    ///
-    /// # Errors
-    /// When `down` is no matrix.
-    pub fn low_rank(down: Tensor, up: Tensor, alpha: f64, module: &str) -> Result<Self> {
-        let scaling = Some(Scaling { alpha, rank: down.dims2()?.0 });
-        let delta = Some(Delta::Plain(Matrix::Product { up, down }));
-        let module = module.to_owned();
-        Ok(Self {
-            delta,
-            replaces: false,
-            bias: None,
-            scaling,
-            magnitude: None,
-            module,
-            tensors: 2,
-        })
-    }
-
     /// What the delta is multiplied by.
     pub fn scale(&self) -> f64 {
         self.scaling.map_or(1.0, |scaling| scaling.alpha / scaling.rank as f64)

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use masuka_diffusion::adapters::{ExportFormat, LoraAdapter};
+use masuka_diffusion::adapters::{ExportFormat, Fit, LoraAdapter};
 use masuka_diffusion::devices::DeviceKind;
 use masuka_diffusion::pipelines::flux::FluxPipeline;
 use masuka_diffusion::pipelines::{LoadOptions, Offload, Precision};
@@ -52,6 +52,22 @@ impl Desk {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What `question` finds in a model, which is opened once.
+    fn ask<T>(
+        &self,
+        model: &base_model::Model,
+        question: impl FnOnce(&FluxPipeline) -> T,
+    ) -> Result<T, String> {
+        let mut opened = self.opened();
+        let pipeline = match opened.entry(sources(model)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                free.insert(self.open(model).map_err(|error| format!("{error:#}"))?)
+            }
+        };
+        Ok(question(pipeline))
+    }
+
     fn open(&self, model: &base_model::Model) -> anyhow::Result<FluxPipeline> {
         let options = LoadOptions {
             device: DeviceKind::Cpu.open()?,
@@ -73,14 +89,8 @@ const EXPORTS: [(&str, ExportFormat); 3] = [
 
 impl EngineDesk for Desk {
     fn count_tokens(&self, model: &base_model::Model, prompt: &str) -> Result<TokenCounts, String> {
-        let mut opened = self.opened();
-        let pipeline = match opened.entry(sources(model)) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(free) => {
-                free.insert(self.open(model).map_err(|error| format!("{error:#}"))?)
-            }
-        };
-        let tokens = pipeline.tokenize(prompt).map_err(|error| error.to_string())?;
+        let tokens = self.ask(model, |pipeline| pipeline.tokenize(prompt))?;
+        let tokens = tokens.map_err(|error| error.to_string())?;
         Ok(TokenCounts { t5: count(tokens.t5), clip: count(tokens.clip) })
     }
 
@@ -98,11 +108,13 @@ impl EngineDesk for Desk {
         self.opened().remove(&sources(model));
     }
 
-    fn examine_lora(&self, file: &Path, _model: &base_model::Model) -> Result<LoraFacts, String> {
+    fn examine_lora(&self, file: &Path, model: &base_model::Model) -> Result<LoraFacts, String> {
         let own_words = |error: masuka_diffusion::Error| {
             error.to_string().replace(&format!("`{}`: ", file.display()), "file ")
         };
         let adapter = LoraAdapter::open(file).map_err(own_words)?;
+        let Fit { counts, first_unknown } =
+            self.ask(model, |pipeline| pipeline.fit(&adapter))?.map_err(own_words)?;
         let summary = CheckpointSummary::read(file).map_err(own_words)?;
         let report = adapter.report();
         let only = |mut values: Vec<f64>| values.pop().filter(|_| values.is_empty());
@@ -115,11 +127,11 @@ impl EngineDesk for Desk {
             trigger_word: trigger.cloned(),
             header: json!(summary.metadata),
             tensors: TensorCounts {
-                applied: report.applied as u64,
-                ignored: (report.ignored + report.zero) as u64,
-                unknown: report.unknown as u64,
+                applied: counts.applied as u64,
+                ignored: counts.ignored as u64,
+                unknown: counts.unknown as u64,
             },
-            first_unknown: adapter.unknown().first().cloned(),
+            first_unknown,
         })
     }
 

@@ -107,6 +107,10 @@ fn what_is_no_lora_is_refused_and_nothing_is_kept() {
         field(import(&app, &fixture("attention.safetensors"), &[("allow_partial", "2")])),
         "allow_partial"
     );
+    let narrow = import(&app, &fixture("../lora_formats/kohya.safetensors"), &[]).expect(422);
+    let told = "`lora_unet_single_blocks_0_linear1.lora_down.weight` has shape [4, 48] where [4, 192] would fit";
+    assert_eq!(narrow["error"]["field"], "file");
+    assert!(narrow["detail"].as_str().unwrap().contains(told), "{narrow}");
     import(&app, &fixture("attention.safetensors"), &[("base_model", "nobody")]).expect(404);
     app.send(Request::new("POST", "/api/models/import").body("x")).expect(415);
     assert_eq!(app.get("/api/models").expect(200), json!([]));

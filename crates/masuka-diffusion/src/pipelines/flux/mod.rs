@@ -14,7 +14,7 @@ mod parts; // what a trainer takes: encoders and transformer on their own
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::adapters::{ChosenAdapter, Target, TensorCounts, apply};
+use crate::adapters::{ChosenAdapter, Fit, LoraAdapter, Target, TensorCounts, apply};
 use crate::error::Result;
 use crate::latents::{LatentLayout, Latents};
 use crate::observer::{self, Stage, StepObserver};
@@ -160,6 +160,14 @@ impl FluxPipeline {
             self.apply_transformer_adapters()?;
         }
         Ok(counts)
+    }
+
+    /// How `adapter` fits the model; no weights are needed.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn fit(&self, adapter: &LoraAdapter) -> Result<Fit> {
+        adapter.fit(&|target, layer| self.layers.shape(target, layer))
     }
 
     /// How `prompt` is split, and what of it would be cut; no weights are needed.

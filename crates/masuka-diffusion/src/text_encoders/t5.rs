@@ -2,7 +2,7 @@
 //! bias by distance in place of positions. Padding is not masked, as FLUX was trained. The sum that runs through the blocks
 //! is f32 in every precision.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::config::T5Config;
 use crate::error::Result;
@@ -183,28 +183,35 @@ impl RelativeAttentionBias {
         })
     }
 
-    /// The bias (1, h, l, l) between all pairs of `l` tokens.
+    /// The bias (1, h, l, l) between all pairs of `l` tokens. A row of it is a window into the biases by distance, which
+    /// moves by one from query to query.
     fn forward(&self, l: usize) -> Result<Tensor> {
-        let pairs = (0..l).flat_map(|query| (0..l).map(move |key| (query, key)));
-        let buckets: Vec<u32> = pairs.map(|(query, key)| self.bucket(query, key)).collect();
-        let buckets = Tensor::from_vec(buckets, l * l, &Device::Cpu)?;
-        let values = self.table.index_select(&buckets.to_device(self.table.device())?, 0)?; // (l·l, h)
-        Ok(values.t()?.reshape((1, (), l, l))?) // (1, h, l, l)
+        let heads = self.table.t()?.to_vec2::<f32>()?; // (h, buckets)
+        let farthest = l.saturating_sub(1); // ahead and behind
+        let buckets: Vec<_> = (0..farthest + l).map(|i| self.bucket(farthest, i)).collect();
+        let mut bias = Vec::with_capacity(heads.len() * l * l);
+        for of_buckets in &heads {
+            let by_distance: Vec<f32> = buckets.iter().map(|bucket| of_buckets[*bucket]).collect();
+            for query in 0..l {
+                bias.extend_from_slice(&by_distance[farthest - query..][..l]);
+            }
+        }
+        Ok(Tensor::from_vec(bias, (1, heads.len(), l, l), self.table.device())?)
     }
 
     /// Half of the buckets look back and half ahead; of each half, the near distances have a bucket of their own,
     /// and up to `max_distance` the rest share buckets that grow exponentially.
-    fn bucket(&self, query: usize, key: usize) -> u32 {
+    fn bucket(&self, query: usize, key: usize) -> usize {
         let half = self.buckets / 2;
         let ahead = if key > query { half } else { 0 };
         let distance = key.abs_diff(query);
         let exact = half / 2;
         if distance < exact {
-            return (ahead + distance) as u32;
+            return ahead + distance;
         }
         // In f32 and in this order, because the quotient is rounded down.
         let decades = (self.max_distance as f64 / exact as f64).ln() as f32;
         let far = (distance as f32 / exact as f32).ln() / decades * (half - exact) as f32;
-        (ahead + (exact + far as usize).min(half - 1)) as u32
+        ahead + (exact + far as usize).min(half - 1)
     }
 }

@@ -45,8 +45,13 @@ impl StorageConfig {
 
     /// The database's address.
     pub fn database_url(&self) -> Secret {
-        let local = || format!("sqlite:{}", self.data_dir.join("masuka.db").display()).into();
+        let local = || format!("sqlite:{}", self.database_file().display()).into();
         self.database_url.clone().unwrap_or_else(local)
+    }
+
+    /// Where the database lies, if no other is named.
+    pub(crate) fn database_file(&self) -> PathBuf {
+        self.data_dir.join("masuka.db")
     }
 
     /// The folder of local blobs.

@@ -54,7 +54,7 @@ impl FileCache {
     pub(crate) async fn get(&self, blobs: &Blobs, key: &BlobKey, sha256: &str) -> Result<PathBuf> {
         let path = self.folder.join(sha256);
         let io = |error| Error::io(&path, error);
-        fs::create_dir_all(&self.folder).map_err(io)?;
+        disk::make_private_folder(&self.folder).map_err(io)?;
         // Whoever comes second waits here, and finds the file.
         let lock = self.folder.join(format!("{sha256}.lock"));
         let lock = tokio::task::spawn_blocking(move || lock_file(&lock)).await;

@@ -8,6 +8,7 @@ use crate::blobs::{BlobKey, Blobs, UrlSigner};
 use crate::config::{BlobConfig, StorageConfig};
 use crate::database::Database;
 use crate::datasets::Datasets;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::file_cache::FileCache;
 use crate::generations::Generations;
@@ -44,7 +45,12 @@ impl Storage {
     /// When database or folder cannot be opened.
     pub async fn open(config: &StorageConfig) -> Result<Self> {
         let folder = &config.data_dir;
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        disk::make_private_folder(folder).map_err(|e| Error::io(folder, e))?;
+        if config.database_url.is_none() {
+            // SQLite gives its other files the same rights.
+            let file = config.database_file();
+            disk::make_private_file(&file).map_err(|e| Error::io(&file, e))?;
+        }
         let database = Database::open(config.database_url().expose()).await?;
         migrate(&database).await?;
         let blobs = match &config.blobs {
@@ -136,7 +142,7 @@ impl Storage {
     /// When its folder cannot be made.
     pub fn new_upload_path(&self) -> Result<PathBuf> {
         let folder = self.data_dir.join("uploads");
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        disk::make_private_folder(&folder).map_err(|e| Error::io(&folder, e))?;
         Ok(folder.join(Uuid::new_v4().simple().to_string()))
     }
 

@@ -18,6 +18,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, WriteMultipart,
 };
 
+use crate::disk;
 use crate::error::{Error, Result};
 
 use s3::S3Urls;
@@ -69,7 +70,7 @@ impl Blobs {
     /// # Errors
     /// When the folder cannot be made.
     pub fn local(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        disk::make_private_folder(folder).map_err(|e| Error::io(folder, e))?;
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
         let store = Arc::new(store.with_automatic_cleanup(true));
         Ok(Self {

@@ -3,7 +3,7 @@
 use masuka_storage::config::{BlobConfig, S3Config};
 use masuka_storage::database::Database;
 use masuka_storage::downloads::{Downloader, Hub, Reach, Wanted};
-use masuka_storage::{Error, StorageConfig};
+use masuka_storage::{Error, Storage, StorageConfig};
 
 const WORD: &str = "hunter2";
 
@@ -67,5 +67,20 @@ async fn a_download_that_fails_tells_neither_user_nor_signature() {
         let error = downloader.text(&wanted).await.unwrap_err();
         assert!(error.to_string().contains("/b"), "{error}");
         check("a failed download", format!("{error} {error:?}"));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn rows_and_files_are_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap(); // made by a user, or for the starter model
+    let storage = Storage::open(&StorageConfig::local(folder.path())).await.unwrap();
+    storage.new_upload_path().unwrap();
+    for name in ["masuka.db", "masuka.db-wal", "files", "uploads"] {
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name} has the mode {mode:o}");
     }
 }

@@ -19,8 +19,11 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     // SAFETY: the process has no other thread yet.
-    unsafe { environment::keep_candle_quiet() };
+    let files = unsafe {
+        environment::keep_candle_quiet();
+        environment::read_files()
+    };
     masuka_kernels::memory::keep_freed_pages();
     let cli = cli::Cli::parse();
-    exit::code(commands::run(&cli.command))
+    exit::code(files.and_then(|files| commands::run(&cli.command, &files)))
 }

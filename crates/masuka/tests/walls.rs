@@ -71,7 +71,7 @@ fn the_server_never_sees_a_tensor() {
 }
 
 #[test]
-fn only_one_file_reads_the_environment() {
+fn only_one_folder_reads_the_environment() {
     let readers =
         ["env::var", "env::vars", "env::var_os", "env::home_dir", "env::set_var", "dotenv"];
     let mut found = Vec::new();
@@ -80,11 +80,11 @@ fn only_one_file_reads_the_environment() {
         let is_source = relative.components().nth(1).is_some_and(|part| part.as_os_str() == "src");
         let text = fs::read_to_string(&path).unwrap();
         let reads = readers.iter().any(|reader| text.contains(reader));
-        if is_source && reads && relative != Path::new("masuka/src/environment.rs") {
+        if is_source && reads && !relative.starts_with("masuka/src/environment") {
             found.push(relative);
         }
     }
-    assert!(found.is_empty(), "only masuka/src/environment.rs may read it, not {found:?}");
+    assert!(found.is_empty(), "only masuka/src/environment/ may read it, not {found:?}");
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::print_json;
 use crate::cli::DoctorArgs;
-use crate::environment::Environment;
+use crate::environment::{self, Environment, FromFiles, Setting};
 use crate::machine::{Memory, Processor};
 use crate::models::ModelFiles;
 use crate::{engine, starter};
@@ -32,16 +32,20 @@ struct Findings {
     /// The version of the server of `NATS_URL`, if one is named and answers.
     nats: Option<String>,
     cpu_level: Option<String>,
+    /// The variables in force.
+    settings: Vec<Setting>,
+    /// Variables in `.env` that the original used and nothing reads.
+    unused: Vec<String>,
     problems: Vec<String>,
 }
 
 /// Prints the findings; fails when something is wrong.
-pub fn run(args: &DoctorArgs, environment: &Environment) -> anyhow::Result<()> {
+pub fn run(args: &DoctorArgs, environment: &Environment, files: &FromFiles) -> anyhow::Result<()> {
     let environment = environment.with_data_dir(args.data_dir.as_deref());
     if args.storage {
         return storage::run(args, &environment);
     }
-    let findings = Findings::gather(&environment);
+    let findings = Findings::gather(&environment, files);
     if args.json {
         print_json(&findings.to_json())?;
     } else {
@@ -55,7 +59,7 @@ pub fn run(args: &DoctorArgs, environment: &Environment) -> anyhow::Result<()> {
 }
 
 impl Findings {
-    fn gather(environment: &Environment) -> Self {
+    fn gather(environment: &Environment, files: &FromFiles) -> Self {
         let mut problems = Vec::new();
         let usable = |kind: DeviceKind| kind.open().map(drop).map_err(|e| e.to_string());
         let devices: Vec<_> = DeviceKind::ALL.map(|kind| (kind, usable(kind))).into();
@@ -78,6 +82,8 @@ impl Findings {
             nats,
             hf_token_is_set: environment.hf_token_is_set,
             cpu_level: environment.cpu_level.clone(),
+            settings: environment::settings(files),
+            unused: files.retired.clone(),
             problems,
         }
     }
@@ -92,6 +98,10 @@ impl Findings {
                 "message": usable.as_ref().err(),
                 "free_bytes": kind.free_bytes(),
             })
+        };
+        let setting = |setting: &Setting| {
+            let Setting { name, value, source } = setting;
+            json!({ "name": name, "value": value, "source": source })
         };
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -114,6 +124,8 @@ impl Findings {
             }).collect::<Map<_, _>>(),
             "nats_version": self.nats,
             "hf_token_is_set": self.hf_token_is_set,
+            "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
+            "unused_settings": self.unused,
             "problems": self.problems,
         })
     }
@@ -151,6 +163,15 @@ impl Findings {
         println!("HF_TOKEN    {}", if self.hf_token_is_set { "set" } else { "not set" });
         if let Some(version) = &self.nats {
             println!("NATS        answers, version {version}");
+        }
+        for Setting { name, value, source } in &self.settings {
+            println!(
+                "setting     {name}={}, from {source}",
+                value.as_deref().unwrap_or("(secret)")
+            );
+        }
+        for name in &self.unused {
+            println!("unused      {name} in .env: nothing reads it");
         }
         for problem in &self.problems {
             println!("problem     {problem}");

@@ -9,10 +9,10 @@ mod inspect; // what a file says about itself
 mod doctor; // what this machine and this build can do
 
 use crate::cli::Command;
-use crate::environment::Environment;
+use crate::environment::{Environment, FromFiles};
 
-/// Runs `command`.
-pub fn run(command: &Command) -> anyhow::Result<()> {
+/// Runs `command`; `files` gave some of the environment's variables.
+pub fn run(command: &Command, files: &FromFiles) -> anyhow::Result<()> {
     let environment = Environment::from_env();
     match command {
         Command::Generate(args) => generate::run(args, &environment),
@@ -21,7 +21,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Worker(args) => worker::run(args, &environment),
         Command::Models(args) => models::run(args, &environment),
         Command::Inspect(args) => inspect::run(args),
-        Command::Doctor(args) => doctor::run(args, &environment),
+        Command::Doctor(args) => doctor::run(args, &environment, files),
         Command::Openapi => print_json(&masuka_server::open_api()),
     }
 }

@@ -48,6 +48,27 @@ fn doctor_tells_the_level_that_the_kernels_are_kept_to() {
 }
 
 #[test]
+fn doctor_tells_where_settings_come_from() {
+    let desk = Desk::new().with("MASUKA_LOG", "warn");
+    std::fs::write(desk.path("masuka.toml"), "port = 9000\nlog = \"debug\"").unwrap();
+    std::fs::write(desk.path(".env"), "MASUKA_API_KEY=word\nREDIS_URL=redis://x\n").unwrap();
+    let text = desk.ok(&["doctor"]).stdout;
+    for line in [
+        "setting     MASUKA_PORT=9000, from masuka.toml",
+        "setting     MASUKA_LOG=warn, from environment",
+        "setting     MASUKA_API_KEY=(secret), from .env",
+        "unused      REDIS_URL in .env: nothing reads it",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("word"), "{text}");
+    let json = desk.ok(&["doctor", "--json"]).json();
+    assert_eq!(json["unused_settings"], serde_json::json!(["REDIS_URL"]));
+    std::fs::write(desk.path("masuka.toml"), "prot = 9000").unwrap();
+    desk.fails(&["doctor"], 2, "`prot` of `masuka.toml` is no setting; there are ");
+}
+
+#[test]
 fn doctor_looks_into_the_data_folder_that_is_named() {
     let desk = Desk::new();
     let folder = desk.path("elsewhere").display().to_string();

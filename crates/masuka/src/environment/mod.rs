@@ -1,10 +1,45 @@
-//! The variables of the environment. This is the only file that reads them.
+//! The variables of the environment. This is the only folder that reads them.
+
+mod files; // variables from `.env` and `masuka.toml`
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use masuka_storage::Secret;
+
+pub use files::FromFiles;
+
+/// Every variable that a user may set, and whether its value is a secret.
+const NAMES: [(&str, bool); 27] = [
+    ("MASUKA_DATA_DIR", false),
+    ("MASUKA_BASE_MODEL", false),
+    ("MASUKA_DEVICE", false),
+    ("MASUKA_CPU_LEVEL", false),
+    ("MASUKA_MEMORY_MIB", false),
+    ("MASUKA_HOST", false),
+    ("MASUKA_PORT", false),
+    ("MASUKA_API_KEY", true),
+    ("MASUKA_PUBLIC_URL", false),
+    ("MASUKA_ALLOWED_HOSTS", false),
+    ("MASUKA_IMPORT_DIR", false),
+    ("MASUKA_IMPORT_HOSTS", false),
+    ("MASUKA_CACHE_GIB", false),
+    ("MASUKA_LOG", false),
+    ("CORS_ORIGINS", false),
+    ("DATABASE_URL", true),
+    ("NATS_URL", true),
+    ("S3_BUCKET", false),
+    ("S3_ENDPOINT_URL", false),
+    ("S3_REGION", false),
+    ("S3_PREFIX", false),
+    ("AWS_ACCESS_KEY_ID", false),
+    ("AWS_SECRET_ACCESS_KEY", true),
+    ("HF_TOKEN", true),
+    ("HF_ENDPOINT", false),
+    ("HF_HUB_CACHE", false),
+    ("HF_HOME", false),
+];
 
 /// Tells candle to share out no sums and to make matrix products with as many threads as there are, unless the user said
 /// otherwise. Its helpers spin while they wait and take the processor from the kernels' own (a step of training on the
@@ -20,6 +55,50 @@ pub unsafe fn keep_candle_quiet() {
             unsafe { env::set_var(name, value) };
         }
     }
+}
+
+/// Gives this process, and those that it starts, the variables that stand in the files of the current folder and that it was
+/// not given otherwise.
+///
+/// # Errors
+/// When a file cannot be read or understood.
+///
+/// # Safety
+/// The process must have no other thread yet.
+pub unsafe fn read_files() -> anyhow::Result<FromFiles> {
+    let mut files = files::read(Path::new("."))?;
+    files.used.retain(|name, _| is_unset(name));
+    for (name, (value, _)) in &files.used {
+        // SAFETY: the caller's promise.
+        unsafe { env::set_var(name, value.expose()) };
+    }
+    Ok(files)
+}
+
+fn is_unset(name: &str) -> bool {
+    env::var_os(name).is_none_or(|value| value.is_empty())
+}
+
+/// A variable in force.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, unless that is a secret.
+    pub value: Option<String>,
+    /// Where it stands: a file, or `environment`.
+    pub source: &'static str,
+}
+
+/// All variables in force, of which `files` gave some.
+pub fn settings(files: &FromFiles) -> Vec<Setting> {
+    let set = NAMES.iter().filter(|(name, _)| !is_unset(name));
+    let setting = |(name, is_secret): &(&'static str, bool)| Setting {
+        name,
+        value: (!is_secret).then(|| env::var_os(name).unwrap_or_default().display().to_string()),
+        source: files.used.get(name).map_or("environment", |(_, file)| file),
+    };
+    set.map(setting).collect()
 }
 
 /// What the environment says, as it says it; values are checked where they are used.
@@ -162,6 +241,9 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn check(variables: &[(&str, &str)], expected: &str) {
@@ -174,14 +256,31 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_that_is_read_may_stand_in_a_file() {
+        let asked = RefCell::new(BTreeSet::new());
+        Environment::from_lookup(
+            |name| {
+                asked.borrow_mut().insert(name.to_owned());
+                None
+            },
+            None,
+        );
+        let of_the_system = |name: &&str| *name != "XDG_DATA_HOME";
+        let asked = asked.into_inner();
+        let known: BTreeSet<_> = NAMES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            asked.iter().map(String::as_str).filter(of_the_system).collect::<BTreeSet<_>>(),
+            known
+        );
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let environment =
             Environment::from_lookup(|name| Some(format!("word of {name}").into()), None);
         let shown = format!("{environment:?}");
         assert!(shown.contains("word of S3_BUCKET"), "{shown}");
-        let secrets =
-            ["MASUKA_API_KEY", "DATABASE_URL", "NATS_URL", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"];
-        for name in secrets {
+        for (name, _) in NAMES.iter().filter(|(_, is_secret)| *is_secret) {
             assert!(!shown.contains(&format!("word of {name}")), "{name}: {shown}");
         }
     }

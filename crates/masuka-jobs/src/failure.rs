@@ -50,10 +50,7 @@ impl From<EngineError> for Ending {
         let code = match &error {
             EngineError::Cancelled => return Self::Interrupted,
             EngineError::Invalid { .. } => "invalid_value",
-            EngineError::OutOfMemory(_) => {
-                let remedy = "use fewer images, a smaller size or an offload mode";
-                return Self::failed("out_of_memory", format!("{error}; {remedy}"));
-            }
+            EngineError::OutOfMemory(_) => "out_of_memory",
             EngineError::MissingTensor { .. }
             | EngineError::TensorShape { .. }
             | EngineError::UnknownTensors { .. }

@@ -128,7 +128,7 @@ fn a_picture_beyond_the_memory_is_refused_with_what_would_fit() {
     let variables = vec![("MASUKA_MEMORY_MIB", "700".to_owned())];
     let app = TestApp::with(Options { variables, ..Options::default() });
     let large = json!({ "width": 2048, "height": 2048 });
-    fails(&app, large, "out_of_memory", "fewer images, a smaller size or an offload mode");
+    fails(&app, large, "out_of_memory", "available; even `--offload blocks` needs");
     works(&app, json!({}));
 }
 

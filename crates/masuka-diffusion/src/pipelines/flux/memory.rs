@@ -154,8 +154,8 @@ impl MemoryEstimate {
         let remedy = match fitting {
             Some(mode) => format!("`--offload {mode}` needs {} and fits", gib(self.peak(mode))),
             None => format!(
-                "even `--offload blocks` needs {}: use a smaller picture, a quantised model or a device with more \
-                 memory",
+                "even `--offload blocks` needs {}: use fewer or smaller pictures, a quantised model or a device \
+                 with more memory",
                 gib(self.peak(Offload::Blocks))
             ),
         };

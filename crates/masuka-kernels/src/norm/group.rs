@@ -6,8 +6,18 @@ use crate::level::Simd;
 use crate::threads::{self, SharedPtr};
 use crate::vector::{self, Number, Vectors, Work};
 
-/// Numbers of a block of pixels, which is read twice for its moments and should stay in the first cache as bf16.
+/// Numbers of a block of pixels that is normalised at once.
 const BLOCK: usize = 8192;
+
+/// Numbers of a block of pixels, which is read twice for its moments and should stay in the second cache. Smaller ones
+/// would spend their time on what is done once for each.
+const MOMENTS_BLOCK: usize = 1 << 16;
+
+/// Pixels of such a block, at most: sums of f32 that ran over more would lose places.
+const MOST_PIXELS: usize = 1024;
+
+/// Vectors of channels that are summed beside each other, so that a sum need not wait for the one before.
+const WIDE: usize = 8;
 
 /// Mean and spread of each group of channels of one picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +46,7 @@ impl GroupMoments {
         );
         assert!(!x.is_empty() && x.len().is_multiple_of(channels), "pixels of {channels} numbers");
         let pixels = x.len() / channels;
-        let block = (BLOCK / channels).max(1);
+        let block = (MOMENTS_BLOCK / channels).clamp(1, MOST_PIXELS);
         let mut parts = vec![None; pixels.div_ceil(block)];
         threads::parallel_chunks(&mut parts, 1, |i, part| {
             let end = pixels.min((i + 1) * block);
@@ -54,12 +64,11 @@ impl GroupMoments {
             let group = |group: &[f32]| group.iter().map(|x| f64::from(*x)).sum();
             sums.chunks_exact(channels / groups).map(group).collect()
         };
-        let zeros = vec![0.0; channels];
-        vector::run(simd, Sum { x, origin: &zeros, squared: false, sums: &mut per_channel });
+        vector::run(simd, Sum { x, origin: None, sums: &mut per_channel });
         let mean: Vec<f64> = by_group(&per_channel).iter().map(|sum| sum / count as f64).collect();
         let origin: Vec<f32> =
             (0..channels).map(|c| mean[c / (channels / groups)] as f32).collect();
-        vector::run(simd, Sum { x, origin: &origin, squared: true, sums: &mut per_channel });
+        vector::run(simd, Sum { x, origin: Some(&origin), sums: &mut per_channel });
         Self { squares: by_group(&per_channel), mean, count }
     }
 
@@ -96,13 +105,12 @@ impl GroupMoments {
     }
 }
 
-/// Sums over pixels of x - origin, or of its square, channel by channel.
+/// Sums over pixels of x, or of (x - origin)² where there is an origin, channel by channel.
 struct Sum<'a, T> {
     /// (pixels, c)
     x: &'a [T],
     /// (c)
-    origin: &'a [f32],
-    squared: bool,
+    origin: Option<&'a [f32]>,
     /// (c), overwritten.
     sums: &'a mut [f32],
 }
@@ -111,24 +119,80 @@ impl<T: Number> Work for Sum<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vectors>(self, v: V) {
+    fn run<V: Vectors>(mut self, v: V) {
         let channels = self.sums.len();
         let mut c = 0;
         while c < channels {
-            let left = channels - c;
-            // SAFETY: c < channels, which all slices and every pixel hold.
-            unsafe {
-                let origin = f32::load_up_to(v, self.origin.as_ptr().add(c), left);
-                let mut sum = v.splat(0.0);
-                for pixel in 0..self.x.len() / channels {
-                    let x = T::load_up_to(v, self.x.as_ptr().add(pixel * channels + c), left);
-                    let x = v.sub(x, origin);
-                    sum = if self.squared { v.mul_add(x, x, sum) } else { v.add(sum, x) };
-                }
-                f32::store_up_to(v, self.sums.as_mut_ptr().add(c), sum, left);
-            }
-            c += V::LANES;
+            c += match (channels - c) / V::LANES {
+                WIDE.. => self.some::<V, WIDE>(v, c),
+                4.. => self.some::<V, 4>(v, c),
+                1.. => self.some::<V, 1>(v, c),
+                0 => self.last(v, c),
+            };
         }
+    }
+}
+
+impl<T: Number> Sum<'_, T> {
+    /// `N` vectors of channels from `c`; returns how many channels these are.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "sums and memory are walked in step")]
+    fn some<V: Vectors, const N: usize>(&mut self, v: V, c: usize) -> usize {
+        let channels = self.sums.len();
+        assert!(c + N * V::LANES <= channels, "whole vectors");
+        let mut sums = [v.splat(0.0); N];
+        let pixels = self.x.chunks_exact(channels);
+        // SAFETY: these channels were just seen to be there, of every pixel and of all slices as long.
+        unsafe {
+            match self.origin {
+                None => {
+                    for pixel in pixels {
+                        let x = pixel.as_ptr().add(c);
+                        for i in 0..N {
+                            sums[i] = v.add(sums[i], T::load(v, x.add(i * V::LANES)));
+                        }
+                    }
+                }
+                Some(origin) => {
+                    let origin = origin[c..channels].as_ptr();
+                    for pixel in pixels {
+                        let x = pixel.as_ptr().add(c);
+                        for i in 0..N {
+                            let origin = v.load(origin.add(i * V::LANES));
+                            let x = v.sub(T::load(v, x.add(i * V::LANES)), origin);
+                            sums[i] = v.mul_add(x, x, sums[i]);
+                        }
+                    }
+                }
+            }
+            for i in 0..N {
+                v.store(self.sums.as_mut_ptr().add(c + i * V::LANES), sums[i]);
+            }
+        }
+        N * V::LANES
+    }
+
+    /// The channels from `c`, which are less than a vector; returns how many.
+    #[inline(always)]
+    fn last<V: Vectors>(&mut self, v: V, c: usize) -> usize {
+        let left = self.sums.len() - c;
+        let mut sum = v.splat(0.0);
+        // SAFETY: every pixel and all slices hold the channels from `c` on.
+        unsafe {
+            let origin = match self.origin {
+                Some(origin) => v.load_first(origin[c..].as_ptr(), left),
+                None => sum,
+            };
+            for pixel in self.x.chunks_exact(self.sums.len()) {
+                let x = v.sub(T::load_first(v, pixel.as_ptr().add(c), left), origin);
+                sum = match self.origin {
+                    Some(_) => v.mul_add(x, x, sum),
+                    None => v.add(sum, x),
+                };
+            }
+            v.store_first(self.sums.as_mut_ptr().add(c), sum, left);
+        }
+        left
     }
 }
 

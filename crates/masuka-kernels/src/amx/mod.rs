@@ -14,7 +14,7 @@ mod rows; // rows of A copied into steps
 mod window; // products of a convolution
 
 pub(crate) use rows::PackRows;
-pub(crate) use window::{WINDOW_ROWS, WINDOW_SUMS, Window};
+pub(crate) use window::{WINDOW_ROWS, WINDOW_SUMS, WindowSlice};
 
 use std::arch::asm;
 use std::marker::PhantomData;

@@ -9,42 +9,84 @@ pub(crate) const WINDOW_ROWS: usize = 4;
 /// Sums of a window.
 pub(crate) const WINDOW_SUMS: usize = WINDOW_ROWS * TILE * TILE;
 
-/// [`WINDOW_ROWS`] rows of [`TILE`] outputs by [`TILE`] channels: C = the sum over a kernel's taps and over all slices of A
-/// · B, in bf16. A slice is the [`LINE`] bytes of each pixel that one tile takes.
+/// What a slice of A, the [`LINE`] bytes of each pixel that one tile takes, adds to [`WINDOW_ROWS`] rows of [`TILE`] outputs
+/// by [`TILE`] channels: the sum over a kernel's taps of A · B, in bf16.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Window {
+pub(crate) struct WindowSlice {
     /// What the first tap of the first output sees. The slice of the pixel to the right follows at once.
     pub a: *const u8,
     /// Bytes from row to row of A.
     pub a_row: usize,
-    /// Bytes from slice to slice of A.
-    pub a_slice: usize,
-    /// How many slices, at least one.
-    pub slices: usize,
-    /// Tiles of B: slice by slice, column by column of the kernel, tap by tap from its top.
+    /// Tiles of B: column by column of the kernel, tap by tap from its top.
     pub b: *const u8,
-    /// (rows, outputs of a row, channels) in f32
-    pub c: *mut f32,
+    /// Where the sums will be stored.
+    pub c: *const f32,
 }
 
+/// A window is begun, then slices are added, then it is stored. Its sums stay in tiles meanwhile, of which no compiled code
+/// knows; so other code may run between the calls, while the processor multiplies.
 impl Tiles {
-    /// Multiplies a window for a kernel of 2×2 or 3×3.
+    /// C = 0.
+    #[inline(always)]
+    pub fn begin_window(&self) {
+        // SAFETY: the tiles are shaped.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+    }
+
+    /// C += a slice of A · B for a kernel of 2×2 or 3×3.
     ///
     /// # Safety
-    /// A, B and C must lie in memory as the window says, and C overlap neither A nor B.
+    /// A and B must lie in memory as the slice says.
     ///
     /// # Panics
     /// When the kernel is another.
     #[inline(always)]
-    pub unsafe fn multiply_window(&self, kernel: usize, window: &Window) {
+    pub unsafe fn add_to_window(&self, kernel: usize, slice: &WindowSlice) {
         // SAFETY: the caller's promise; the tiles are shaped.
         unsafe {
             match kernel {
-                2 => kernel_of_2(window),
-                3 => kernel_of_3(window),
+                2 => kernel_of_2(slice),
+                3 => kernel_of_3(slice),
                 other => unreachable!("a kernel of {other}"),
             }
         }
+    }
+
+    /// Writes C, (rows, outputs of a row, channels) in f32.
+    ///
+    /// # Safety
+    /// There must be room for [`WINDOW_SUMS`].
+    #[inline(always)]
+    pub unsafe fn store_window(&self, c: *mut f32) {
+        const { assert!(WINDOW_ROWS == 4 && TILE_BYTES == 1024) };
+        // SAFETY: the caller's promise; the tiles are shaped.
+        unsafe {
+            asm!(
+                "tilestored [{c} + {line}], tmm0",
+                "tilestored [{c} + {line} + 1024], tmm1",
+                "tilestored [{c} + {line} + 2048], tmm2",
+                "tilestored [{c} + {line} + 3072], tmm3",
+                c = in(reg) c,
+                line = in(reg) LINE,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Fetches the line at `from` into the first cache.
+    #[inline(always)]
+    pub fn fetch<T>(&self, from: *const T) {
+        // SAFETY: fetches ahead only.
+        unsafe { asm!("prefetcht0 [{}]", in(reg) from, options(nostack, preserves_flags)) };
     }
 
     /// Fetches the line at `to` into the first cache, to be written soon.
@@ -61,18 +103,13 @@ impl Tiles {
 /// each row of A.
 macro_rules! window {
     ($name:ident, $kernel:literal, [$($line:expr),* $(,)?]) => {
-        unsafe fn $name(window: &Window) {
+        #[inline(always)]
+        unsafe fn $name(slice: &WindowSlice) {
             const { assert!(WINDOW_ROWS == 4 && TILE_BYTES == 1024 && LINE == 64) };
-            let Window { a, a_row, a_slice, slices, b, c } = *window;
-            // SAFETY: the caller's promise: what the window points to is there, and tiles are shaped.
+            let WindowSlice { a, a_row, b, c } = *slice;
+            // SAFETY: the caller's promise: what the slice points to is there, and tiles are shaped.
             unsafe {
                 asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "2:",
-                    "mov {fetch}, {c}",
                     concat!(".rept ", $kernel),
                     $($line,)*
                     "add {a0}, 64",
@@ -83,30 +120,15 @@ macro_rules! window {
                     "add {a5}, 64",
                     concat!("add {b}, 1024 * ", $kernel),
                     ".endr",
-                    "add {a0}, {slice}",
-                    "add {a1}, {slice}",
-                    "add {a2}, {slice}",
-                    "add {a3}, {slice}",
-                    "add {a4}, {slice}",
-                    "add {a5}, {slice}",
-                    "dec {slices}",
-                    "jnz 2b",
-                    "tilestored [{c} + {line}], tmm0",
-                    "tilestored [{c} + {line} + 1024], tmm1",
-                    "tilestored [{c} + {line} + 2048], tmm2",
-                    "tilestored [{c} + {line} + 3072], tmm3",
                     a0 = inout(reg) a => _,
                     a1 = inout(reg) a.wrapping_add(a_row) => _,
                     a2 = inout(reg) a.wrapping_add(2 * a_row) => _,
                     a3 = inout(reg) a.wrapping_add(3 * a_row) => _,
                     a4 = inout(reg) a.wrapping_add(4 * a_row) => _,
                     a5 = inout(reg) a.wrapping_add(5 * a_row) => _,
-                    slice = in(reg) a_slice - $kernel * LINE,
-                    slices = inout(reg) slices => _,
                     b = inout(reg) b => _,
-                    c = in(reg) c,
                     line = in(reg) LINE,
-                    fetch = out(reg) _,
+                    fetch = inout(reg) c => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),

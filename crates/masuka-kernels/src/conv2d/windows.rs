@@ -5,7 +5,7 @@
 use super::output::Output;
 use super::{Method, PackedConv2d, Picture};
 use crate::aligned::{LINE, with_scratch};
-use crate::amx::{TILE, Tiles, WINDOW_ROWS, WINDOW_SUMS, Window};
+use crate::amx::{TILE, Tiles, WINDOW_ROWS, WINDOW_SUMS, WindowSlice};
 use crate::level::Simd;
 use crate::threads;
 use crate::vector::{self, Number, Vectors, Work};
@@ -13,6 +13,13 @@ use crate::vector::{self, Number, Vectors, Work};
 /// Outputs of a region along each axis, at most. With 512 channels the copy takes 1.2 MB, and the pixels beyond the region
 /// are an eighth of it.
 const REGION: usize = 32;
+
+/// Windows of channels that are computed one after another and written together: 32 bf16 are a line.
+const PAIR: usize = 2;
+
+/// Outputs of a row that are written at once, and how many such pieces a window has.
+const PIECE: usize = 4;
+const PIECES: usize = WINDOW_ROWS * TILE / PIECE;
 
 /// Copied pixels on each side of the outputs.
 const HALO: usize = 1;
@@ -59,7 +66,7 @@ pub(super) fn forward<T: Number>(
         let seen = (slices, rows, columns);
         let region = Region { conv, picture, output, passes, kernel, first, size, seen };
         with_scratch::<u8, _>(slices * rows * columns * LINE, |pixels| {
-            with_scratch::<f32, _>(2 * WINDOW_SUMS, |sums| {
+            with_scratch::<f32, _>(2 * PAIR * WINDOW_SUMS, |sums| {
                 vector::run(conv.simd, (&region, Workspace { pixels, sums }));
             });
         });
@@ -86,15 +93,17 @@ struct Region<'a, T: Number> {
 struct Workspace<'a> {
     /// (slices, rows, columns), each [`LINE`] bytes.
     pixels: &'a mut [u8],
-    /// Of two windows.
+    /// Of two pairs of windows: one is computed while the other is written.
     sums: &'a mut [f32],
 }
 
-/// Where the sums of a window go.
+/// Where the sums of a pair of windows go.
 #[derive(Clone, Copy)]
 struct Place {
     pass: Pass,
+    /// The first channel, and how many windows of channels.
     channel: usize,
+    windows: usize,
     /// Its first output, row and column within the region.
     at: (usize, usize),
 }
@@ -108,34 +117,31 @@ impl<T: Number> Work for (&Region<'_, T>, Workspace<'_>) {
         let Some(amx) = v.amx() else { unreachable!("weights were packed for tiles") };
         region.copy(v, pixels);
         let tiles = Tiles::new(amx);
-        let blocks = region.output.c_out.div_ceil(TILE);
-        let block_len = region.kernel * region.kernel * region.seen.0 * TILE * LINE;
+        let c_out = region.output.c_out;
+        let (mut now, mut before) = sums.split_at_mut(PAIR * WINDOW_SUMS);
+        let mut written = None;
         let mut b = region.conv.weights.as_ptr().cast::<u8>();
-        let mut before = None;
-        let mut turn = 0;
         for pass in region.passes {
-            for block in 0..blocks {
+            for channel in (0..c_out).step_by(PAIR * TILE) {
+                let windows = PAIR.min((c_out - channel).div_ceil(TILE));
                 for y in (0..region.size.0).step_by(WINDOW_ROWS) {
                     for x in (0..region.size.1).step_by(TILE) {
-                        let place = Place { pass: *pass, channel: block * TILE, at: (y, x) };
-                        // SAFETY: weights were packed in this order, and there are sums of two windows.
+                        let place = Place { pass: *pass, channel, windows, at: (y, x) };
+                        // SAFETY: weights were packed in this order.
                         unsafe {
-                            let c = sums.as_mut_ptr().add(turn * WINDOW_SUMS);
-                            region.fetch_outputs(&tiles, &place);
-                            region.multiply(&tiles, &place, (pixels, b, c));
-                            turn ^= 1;
-                            // While these products run.
-                            if let Some(before) = before.replace(place) {
-                                region.write(v, &before, &sums[turn * WINDOW_SUMS..]);
-                            }
+                            region.compute(v, &tiles, &place, (pixels, b, now), (written, before));
                         }
+                        written = Some(place);
+                        (now, before) = (before, now);
                     }
                 }
-                b = b.wrapping_add(block_len);
+                b = b.wrapping_add(windows * region.window_bytes());
             }
         }
-        if let Some(before) = before {
-            region.write(v, &before, &sums[(turn ^ 1) * WINDOW_SUMS..]);
+        if let Some(place) = written {
+            for piece in 0..PIECES {
+                region.write(v, &place, piece, before);
+            }
         }
     }
 }
@@ -176,72 +182,95 @@ impl<T: Number> Region<'_, T> {
         }
     }
 
-    /// Takes the products of one window.
+    /// Bytes of the weights of a pass for one window of channels.
+    #[inline(always)]
+    fn window_bytes(&self) -> usize {
+        self.kernel * self.kernel * self.seen.0 * TILE * LINE
+    }
+
+    /// Takes the products of a pair of windows, and writes the sums of the pair before while they run.
     ///
     /// # Safety
-    /// `b` must hold the weights of the place's pass and channels, and `c` have room for a window's sums.
+    /// `b` must hold the weights of the place's pass and channels.
     #[inline(always)]
-    unsafe fn multiply(
+    unsafe fn compute<V: Vectors>(
         &self,
+        v: V,
         tiles: &Tiles,
         place: &Place,
-        (pixels, b, c): (&[u8], *const u8, *mut f32),
+        (pixels, b, sums): (&[u8], *const u8, &mut [f32]),
+        (written, before): (Option<Place>, &[f32]),
     ) {
         let (slices, rows, columns) = self.seen;
         let (y, x) = (place.at.0 + place.pass.offset.0, place.at.1 + place.pass.offset.1);
-        let a = &pixels[(y * columns + x) * LINE..];
-        let window = Window {
-            a: a.as_ptr(),
-            a_row: columns * LINE,
-            a_slice: rows * columns * LINE,
-            slices,
-            b,
-            c,
-        };
-        // SAFETY: the caller's promise; whole windows and what their taps see around them were copied.
-        unsafe { tiles.multiply_window(self.kernel, &window) };
-    }
-
-    /// The output pixels of row `row` of a window that lie in the picture: the first, how far apart, and how many.
-    #[inline(always)]
-    fn outputs(&self, place: &Place, row: usize) -> (usize, usize, usize) {
-        let Place { pass, at, .. } = *place;
-        let y = pass.out_origin.0 + pass.out_step * (self.first.0 + at.0 + row);
-        let x = pass.out_origin.1 + pass.out_step * (self.first.1 + at.1);
-        let first = y * pass.out_step * self.picture.width + x;
-        let is_inside = at.0 + row < self.size.0;
-        (first, pass.out_step, if is_inside { TILE.min(self.size.1 - at.1) } else { 0 })
-    }
-
-    /// Lines that windows of other channels have not written yet come from far, and stores would wait for them.
-    #[inline(always)]
-    fn fetch_outputs(&self, tiles: &Tiles, place: &Place) {
-        if !(place.channel * size_of::<T>()).is_multiple_of(LINE) {
-            return;
+        let first = pixels[(y * columns + x) * LINE..].as_ptr();
+        let steps = place.windows * slices;
+        let mut step = 0;
+        for window in 0..place.windows {
+            let c = sums[window * WINDOW_SUMS..][..WINDOW_SUMS].as_mut_ptr();
+            tiles.begin_window();
+            for slice in 0..slices {
+                let b = b.wrapping_add(step * (self.window_bytes() / slices));
+                let a = first.wrapping_add(slice * rows * columns * LINE);
+                let products = WindowSlice { a, a_row: columns * LINE, b, c };
+                // SAFETY: the caller's promise; whole windows and what their taps see around them were copied.
+                unsafe { tiles.add_to_window(self.kernel, &products) };
+                for piece in step * PIECES / steps..(step + 1) * PIECES / steps {
+                    self.fetch_outputs(tiles, place, piece);
+                    if let Some(written) = &written {
+                        self.write(v, written, piece, before);
+                    }
+                }
+                step += 1;
+            }
+            // SAFETY: room for a window was seen.
+            unsafe { tiles.store_window(c) };
         }
-        for row in 0..WINDOW_ROWS {
-            let (first, step, count) = self.outputs(place, row);
-            for column in 0..count {
-                let at = (first + column * step) * self.output.c_out + place.channel;
-                // SAFETY: the pixel and the channel exist.
-                tiles.fetch_to_write(unsafe { self.output.out.at(at) });
+    }
+
+    /// The output pixels of a piece of a window that lie in the picture: the first, how far apart, and how many.
+    #[inline(always)]
+    fn outputs(&self, place: &Place, piece: usize) -> (usize, usize, usize) {
+        let Place { pass, at, .. } = *place;
+        let (row, column) = (at.0 + piece * PIECE / TILE, at.1 + piece * PIECE % TILE);
+        let y = pass.out_origin.0 + pass.out_step * (self.first.0 + row);
+        let x = pass.out_origin.1 + pass.out_step * (self.first.1 + column);
+        let first = y * pass.out_step * self.picture.width + x;
+        let count = if row < self.size.0 { self.size.1.saturating_sub(column) } else { 0 };
+        (first, pass.out_step, count.min(PIECE))
+    }
+
+    /// Fetches the lines of a piece, which come from far: stores would wait for them.
+    #[inline(always)]
+    fn fetch_outputs(&self, tiles: &Tiles, place: &Place, piece: usize) {
+        let (first, step, count) = self.outputs(place, piece);
+        for i in 0..count {
+            let at = (first + i * step) * self.output.c_out + place.channel;
+            // SAFETY: the pixel and the channel exist.
+            let out = unsafe { self.output.out.at(at) }.cast::<u8>();
+            tiles.fetch_to_write(out);
+            if !out.addr().is_multiple_of(LINE) {
+                tiles.fetch_to_write(out.wrapping_add(LINE - 1));
+            }
+            if let Some(residual) = self.output.residual {
+                tiles.fetch(residual[at..].as_ptr());
             }
         }
     }
 
-    /// Writes what of a window lies in the picture.
+    /// Writes what of a piece lies in the picture.
     #[inline(always)]
-    fn write<V: Vectors>(&self, v: V, place: &Place, sums: &[f32]) {
-        let channel = place.channel;
-        for row in 0..WINDOW_ROWS {
-            let (first, step, count) = self.outputs(place, row);
-            for column in 0..count {
-                let pixel = first + column * step;
-                // SAFETY: regions and windows have outputs of their own, and the channel exists; a level with tiles
-                // has vectors as wide as they.
+    fn write<V: Vectors>(&self, v: V, place: &Place, piece: usize, sums: &[f32]) {
+        let (first, step, count) = self.outputs(place, piece);
+        for i in 0..count {
+            for window in 0..place.windows {
+                let sums = &sums[window * WINDOW_SUMS + (piece * PIECE + i) * TILE..][..TILE];
+                // SAFETY: regions and windows have outputs of their own, and the channel exists; a level with tiles has
+                // vectors as wide as they.
                 unsafe {
-                    let sum = v.load(sums.as_ptr().add((row * TILE + column) * TILE));
-                    self.output.finish(v, pixel, channel, sum);
+                    let sum = v.load(sums.as_ptr());
+                    let channel = place.channel + window * TILE;
+                    self.output.finish(v, first + i * step, channel, sum);
                 }
             }
         }

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::ops::{self, Conv2dArgs, PackedConv};
+use crate::layers::GroupNorm;
+use crate::ops::{self, Conv2dArgs, GroupMoments, PackedConv};
 use crate::weights::Weights;
 
 /// A square convolution of pictures (b, c, y, x).
@@ -79,6 +80,31 @@ impl Conv2d {
         match &self.kernel {
             Kernel::Packed(conv) => conv.forward(x, Some(residual)),
             Kernel::Dense { .. } => Ok((residual + self.forward(x)?)?),
+        }
+    }
+
+    /// [`forward`](Self::forward) of SiLU of the norm of x by `moments`, and `residual` (b, c_out, y', x') added to it, if
+    /// any. x is let go before the result takes memory, where the norm of it is written.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_normed(
+        &self,
+        x: Tensor,
+        (norm, moments): (&GroupNorm, &GroupMoments),
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if let Kernel::Packed(conv) = &self.kernel
+            && conv.normalizes(&x)
+            && let Some(norms) = norm.normalizations_silu(moments)?
+        {
+            return conv.forward_normalized(&x, &norms, residual);
+        }
+        let normed = norm.forward_silu(&x, moments)?;
+        drop(x); // a third of what a large picture takes
+        match residual {
+            Some(residual) => self.forward_add(&normed, residual),
+            None => self.forward(&normed),
         }
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use crate::adapters::AdapterSlot;
 use crate::error::Result;
-use crate::ops::{self, GroupMoments};
+use crate::ops::{self, GroupMoments, Normalizations};
 use crate::weights::Weights;
 
 /// LayerNorm over the last axis.
@@ -123,6 +123,14 @@ impl GroupNorm {
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::group_norm(x, &self.moments(x)?, &self.weight, &self.bias, self.eps)
+    }
+
+    /// The norm by `moments` and SiLU, for a convolution that does both; none where no convolution can.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn normalizations_silu(&self, moments: &GroupMoments) -> Result<Option<Normalizations>> {
+        Normalizations::silu(moments, &self.weight, &self.bias, self.eps)
     }
 
     /// x (b, c, y, x) normalised by `moments`, which may be those of a picture that x is a part of, then SiLU.

@@ -6,7 +6,9 @@ use candle_core::{DType, Tensor, WithDType};
 use half::bf16;
 use masuka_kernels::Number;
 use masuka_kernels::conv2d::{Geometry, PackedConv2d};
+use masuka_kernels::norm::Normalization;
 
+use super::group_norm::Normalizations;
 use super::pictures::{from_pixels, to_pixels};
 use super::slices::{self, new_tensor, with_slice};
 use crate::error::Result;
@@ -133,8 +135,32 @@ impl PackedConv {
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         match self {
-            Self::F32(conv) => convolve(conv, x, residual),
-            Self::Bf16(conv) => convolve(conv, x, residual),
+            Self::F32(conv) => convolve(conv, x, None, residual),
+            Self::Bf16(conv) => convolve(conv, x, None, residual),
+        }
+    }
+
+    /// Whether [`forward_normalized`](Self::forward_normalized) takes x.
+    pub fn normalizes(&self, x: &Tensor) -> bool {
+        match self {
+            Self::F32(conv) => conv.normalizes() && x.dtype() == DType::F32,
+            Self::Bf16(conv) => conv.normalizes() && x.dtype() == DType::BF16,
+        }
+    }
+
+    /// [`forward`](Self::forward) of x normalised by `norms`; the normalised picture never lies in memory.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_normalized(
+        &self,
+        x: &Tensor,
+        norms: &Normalizations,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        match self {
+            Self::F32(conv) => convolve(conv, x, Some(&norms.0), residual),
+            Self::Bf16(conv) => convolve(conv, x, Some(&norms.0), residual),
         }
     }
 }
@@ -169,6 +195,7 @@ fn pack<T: Number + WithDType>(
 fn convolve<T: Number + WithDType>(
     conv: &PackedConv2d<T>,
     x: &Tensor,
+    norms: Option<&[Normalization]>,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (b, c_in, height, width) = x.dims4()?;
@@ -176,7 +203,10 @@ fn convolve<T: Number + WithDType>(
     let Geometry { c_in: wanted, c_out, .. } = conv.geometry();
     let shape = (b, out_height, out_width, c_out);
     let residual = residual.map(to_pixels).transpose()?;
-    if c_in != wanted || residual.as_ref().is_some_and(|y| y.dims() != <[usize; 4]>::from(shape)) {
+    let is_norm_of_x = norms
+        .is_none_or(|norms| norms.len() == b && norms.iter().all(|norm| norm.channels() == c_in));
+    let is_like_y = residual.as_ref().is_none_or(|y| y.dims() == <[usize; 4]>::from(shape));
+    if c_in != wanted || !is_norm_of_x || !is_like_y {
         let message = format!("a picture of {:?} for {:?}", x.dims(), conv.geometry());
         return Err(candle_core::Error::Msg(message).into());
     }
@@ -188,7 +218,12 @@ fn convolve<T: Number + WithDType>(
                 for (i, y) in y.chunks_exact_mut(out_size.max(1)).enumerate() {
                     let x = &x[i * height * width * c_in..][..height * width * c_in];
                     let residual = residual.map(|residual| &residual[i * out_size..][..out_size]);
-                    conv.forward(x, (height, width), residual, y);
+                    match norms.map(|norms| &norms[i]) {
+                        None => conv.forward(x, (height, width), residual, y),
+                        Some(norm) => {
+                            conv.forward_normalized(x, norm, (height, width), residual, y);
+                        }
+                    }
                 }
                 Ok(())
             })

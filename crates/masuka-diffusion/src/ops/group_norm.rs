@@ -63,6 +63,29 @@ impl GroupMoments {
     }
 }
 
+/// SiLU of a GroupNorm as the processor's convolutions take it, of each picture of a batch.
+pub struct Normalizations(pub(super) Vec<kernels::Normalization>);
+
+impl Normalizations {
+    /// Of the norm by `moments` with weight and bias (c); none where they are not the processor's.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn silu(
+        moments: &GroupMoments,
+        weight: &Tensor,
+        bias: &Tensor,
+        eps: f64,
+    ) -> Result<Option<Self>> {
+        let GroupMoments::Kernels(moments) = moments else { return Ok(None) };
+        let (weight, bias) = (slices::to_f32(weight)?, slices::to_f32(bias)?);
+        let weights = GroupNormWeights { weight: &weight, bias: &bias, eps };
+        let silu = Some(Activation::Silu);
+        let pictures = moments.iter().map(|moments| moments.normalization(&weights, silu));
+        Ok(Some(Self(pictures.collect())))
+    }
+}
+
 /// The moments of each picture of x (b, c, y, x).
 struct Moments<'a> {
     x: &'a Tensor,

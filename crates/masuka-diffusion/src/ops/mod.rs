@@ -29,7 +29,7 @@ pub use blocks::pack_blocks;
 pub use columns::Columns;
 pub use conv2d::{Conv2dArgs, PackedConv, conv2d, upsample_nearest_2x};
 pub use differentiable::seed;
-pub use group_norm::{GroupMoments, group_norm, group_norm_silu};
+pub use group_norm::{GroupMoments, Normalizations, group_norm, group_norm_silu};
 pub use linear::{FrozenWeight, linear};
 pub use lora::PackedLora;
 pub use norm::{layer_norm, modulated_layer_norm, rms_norm};

@@ -44,6 +44,6 @@ impl Head {
     }
 
     fn convolve(&self, x: &Tensor, moments: &GroupMoments) -> Result<Tensor> {
-        self.conv_out.forward(&self.conv_norm_out.forward_silu(x, moments)?)
+        self.conv_out.forward_normed(x.clone(), (&self.conv_norm_out, moments), None)
     }
 }

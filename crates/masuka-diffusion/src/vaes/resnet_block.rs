@@ -84,16 +84,13 @@ impl ResnetBlock {
 
     /// The first half, x (1, c_in, y, x) as (1, c_out, y, x).
     fn hidden(&self, x: &Tensor, moments: &GroupMoments) -> Result<Tensor> {
-        self.conv1.forward(&self.norm1.forward_silu(x, moments)?)
+        self.conv1.forward_normed(x.clone(), (&self.norm1, moments), None)
     }
 
     /// The second half, and the way around both.
     fn output(&self, x: &Tensor, hidden: Tensor, moments: &GroupMoments) -> Result<Tensor> {
-        let normed = self.norm2.forward_silu(&hidden, moments)?;
-        drop(hidden); // a third of what a large picture takes
-        match &self.conv_shortcut {
-            Some(conv) => self.conv2.forward_add(&normed, &conv.forward(x)?),
-            None => self.conv2.forward_add(&normed, x),
-        }
+        let around = self.conv_shortcut.as_ref().map(|conv| conv.forward(x)).transpose()?;
+        let around = around.as_ref().unwrap_or(x);
+        self.conv2.forward_normed(hidden, (&self.norm2, moments), Some(around))
     }
 }

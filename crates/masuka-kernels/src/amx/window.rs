@@ -82,11 +82,12 @@ impl Tiles {
         }
     }
 
-    /// Fetches the line at `from` into the first cache.
+    /// Fetches the line at `from` into the second cache. Into the first it would keep one of its few places for misses from
+    /// the tiles that are needed now.
     #[inline(always)]
     pub fn fetch<T>(&self, from: *const T) {
         // SAFETY: fetches ahead only.
-        unsafe { asm!("prefetcht0 [{}]", in(reg) from, options(nostack, preserves_flags)) };
+        unsafe { asm!("prefetcht1 [{}]", in(reg) from, options(nostack, preserves_flags)) };
     }
 
     /// Fetches the line at `to` into the first cache, to be written soon.

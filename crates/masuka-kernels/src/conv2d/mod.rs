@@ -13,6 +13,7 @@ mod windows; // 3×3 kernels and upsampling by the definition, in the tiles of A
 
 use crate::aligned::AlignedBuf;
 use crate::level::Simd;
+use crate::norm::Normalization;
 use crate::panels::Panels;
 use crate::threads::SharedPtr;
 use crate::vector::{Number, Product};
@@ -174,13 +175,43 @@ impl<T: Number> PackedConv2d<T> {
         residual: Option<&[T]>,
         out: &mut [T],
     ) {
+        self.convolve(Picture { x, height, width, norm: None }, residual, out);
+    }
+
+    /// Whether [`forward_normalized`](Self::forward_normalized) can be called.
+    pub fn normalizes(&self) -> bool {
+        match self.method {
+            #[cfg(target_arch = "x86_64")]
+            Method::Windows => true,
+            _ => false,
+        }
+    }
+
+    /// [`forward`](Self::forward) of x normalised by `norm` and rounded, which is written nowhere.
+    ///
+    /// # Panics
+    /// When a length disagrees, or it does not normalise.
+    pub fn forward_normalized(
+        &self,
+        x: &[T],
+        norm: &Normalization,
+        (height, width): (usize, usize),
+        residual: Option<&[T]>,
+        out: &mut [T],
+    ) {
+        assert!(self.normalizes(), "{:?} does not normalise", self.method);
+        assert_eq!(norm.channels(), self.geometry.c_in, "a norm of as many channels");
+        self.convolve(Picture { x, height, width, norm: Some(norm) }, residual, out);
+    }
+
+    fn convolve(&self, picture: Picture<'_, T>, residual: Option<&[T]>, out: &mut [T]) {
+        let Picture { x, height, width, .. } = picture;
         let Geometry { c_in, c_out, .. } = self.geometry;
         let (out_height, out_width) = self.output_size(height, width);
         let out_len = out_height * out_width * c_out;
         assert_eq!(x.len(), height * width * c_in, "a picture of {height} × {width} × {c_in}");
         assert_eq!(out.len(), out_len, "a result of {out_height} × {out_width} × {c_out}");
         assert!(residual.is_none_or(|residual| residual.len() == out_len), "a residual like it");
-        let picture = Picture { x, height, width };
         let output = Output { bias: &self.bias, residual, c_out, out: SharedPtr::new(out) };
         match self.method {
             Method::Winograd => winograd::forward(self, picture, &output),
@@ -199,6 +230,8 @@ struct Picture<'a, T> {
     x: &'a [T],
     height: usize,
     width: usize,
+    /// What is done with its numbers before they are multiplied, where the method does that.
+    norm: Option<&'a Normalization>,
 }
 
 impl<T> Clone for Picture<'_, T> {

@@ -3,6 +3,8 @@
 use half::bf16;
 
 use super::*;
+use crate::elementwise::Activation;
+use crate::norm::{GroupMoments, GroupNormWeights, group_norm};
 use crate::testing::{Random, assert_close};
 use crate::threads;
 
@@ -106,6 +108,44 @@ fn windows_agree_with_the_definition() {
             }
         }
     }
+}
+
+#[test]
+fn a_normalised_picture_need_not_be_written() {
+    let simd = Simd::active();
+    for method in in_windows(simd).into_iter().filter(|method| !method.doubles()) {
+        for (size, c_in) in [((1, 1), 3), ((9, 6), 33), ((13, 17), 64), ((35, 50), 24)] {
+            let mut random = Random::new(7);
+            let (geometry, c_out) = (geometry(c_in, 20, 3), 20);
+            let x = random.vec_bf16(size.0 * size.1 * c_in);
+            let weight = random.vec_bf16(c_out * c_in * 9);
+            let residual = random.vec_bf16(size.0 * size.1 * c_out);
+            // With a summand far from zero, what lies outside the picture would be seen if it were normalised too.
+            let (factor, summand) = (random.vec_f32(c_in), vec![3.0; c_in]);
+            let weights = GroupNormWeights { weight: &factor, bias: &summand, eps: 1e-6 };
+            let moments = GroupMoments::of(&x, c_in, 1);
+            let conv = PackedConv2d::on(simd, &weight, &vec![0.5; c_out], geometry, method);
+            assert!(conv.normalizes(), "{method:?}");
+            for activation in [None, Some(Activation::Silu), Some(Activation::GeluErf)] {
+                let mut normed = vec![bf16::ZERO; x.len()];
+                group_norm(&x, &moments, &weights, activation, &mut normed);
+                let [mut expected, mut y] = [(); 2].map(|()| vec![bf16::ZERO; residual.len()]);
+                conv.forward(&normed, size, Some(&residual), &mut expected);
+                let norm = moments.normalization(&weights, activation);
+                conv.forward_normalized(&x, &norm, size, Some(&residual), &mut y);
+                assert!(y == expected, "{size:?} {c_in} {activation:?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "Direct does not normalise")]
+fn a_method_that_does_not_normalise_says_so() {
+    let norm = GroupMoments::of(&[1.0_f32, 2.0], 1, 1)
+        .normalization(&GroupNormWeights { weight: &[1.0], bias: &[0.0], eps: 1e-6 }, None);
+    let conv = PackedConv2d::new(&[1.0_f32], &[0.0], geometry(1, 1, 1));
+    conv.forward_normalized(&[1.0, 2.0], &norm, (1, 2), None, &mut [0.0; 2]);
 }
 
 #[test]

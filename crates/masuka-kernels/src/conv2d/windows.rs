@@ -1,12 +1,14 @@
 //! Convolution by its definition in the tiles of AMX, for kernels of 3×3 that keep the size of the picture and twofold
 //! upsampling. The pixels that a region of outputs sees are copied once, slice of channels by slice, so that a tile of them
-//! starts at any pixel; the copy lies in the second cache, and what a window sees in the first.
+//! starts at any pixel; the copy lies in the second cache, and what a window sees in the first. A norm and its activation are
+//! applied to what is copied, and sums are written while the next products run.
 
 use super::output::Output;
 use super::{Method, PackedConv2d, Picture};
 use crate::aligned::{LINE, with_scratch};
 use crate::amx::{TILE, Tiles, WINDOW_ROWS, WINDOW_SUMS, WindowSlice};
 use crate::level::Simd;
+use crate::norm::Normalization;
 use crate::threads;
 use crate::vector::{self, Number, Vectors, Work};
 
@@ -147,34 +149,40 @@ impl<T: Number> Work for (&Region<'_, T>, Workspace<'_>) {
 }
 
 impl<T: Number> Region<'_, T> {
-    /// Copies all pixels that are seen; zeros outside the picture and behind the last channel.
+    /// Copies all pixels that are seen, normalised where that is asked; zeros outside the picture and behind the last
+    /// channel.
     #[inline(always)]
     fn copy<V: Vectors>(&self, v: V, to: &mut [u8]) {
         const { assert!(size_of::<f32>() * TILE == LINE) };
         assert_eq!(V::LANES, TILE, "lanes of a level with tiles");
         let (slices, rows, columns) = self.seen;
-        let bytes = self.conv.geometry.c_in * size_of::<T>();
+        let channels = self.conv.geometry.c_in;
+        let numbers = LINE / size_of::<T>();
         assert!(to.len() == slices * rows * columns * LINE, "room for the pixels");
         for row in 0..rows {
             let y = (self.first.0 + row) as isize - HALO as isize;
             for column in 0..columns {
                 let x = (self.first.1 + column) as isize - HALO as isize;
-                let pixel = self.picture.pixel(y, x, self.conv.geometry.c_in);
+                let pixel = self.picture.pixel(y, x, channels);
                 for slice in 0..slices {
                     let place = ((slice * rows + row) * columns + column) * LINE;
-                    let whole = (slice + 1) * LINE <= bytes;
-                    // SAFETY: the pixel has `bytes` bytes, and there is room for all slices of all pixels; a vector of
-                    // a level with tiles is a line.
+                    let (first, left) = (slice * numbers, channels - slice * numbers);
+                    // SAFETY: the pixel has these channels, and there is room for all slices of all pixels; a vector of a
+                    // level with tiles is a line.
                     unsafe {
                         let to = to.as_mut_ptr().add(place);
-                        let from = pixel.map(|pixel| pixel.cast::<u8>().add(slice * LINE));
-                        match from {
-                            Some(from) if whole => v.store(to.cast(), v.load(from.cast())),
-                            Some(from) => {
-                                v.store(to.cast(), v.splat(0.0));
-                                to.copy_from_nonoverlapping(from, bytes - slice * LINE);
+                        match (pixel, self.picture.norm) {
+                            (Some(pixel), Some(norm)) => {
+                                normalize(v, norm, pixel.add(first), (first, left), to.cast());
                             }
-                            None => v.store(to.cast(), v.splat(0.0)),
+                            (Some(pixel), None) if left >= numbers => {
+                                v.store(to.cast(), v.load(pixel.add(first).cast()));
+                            }
+                            (Some(pixel), None) => {
+                                v.store(to.cast(), v.splat(0.0));
+                                to.cast::<T>().copy_from_nonoverlapping(pixel.add(first), left);
+                            }
+                            (None, _) => v.store(to.cast(), v.splat(0.0)),
                         }
                     }
                 }
@@ -274,5 +282,28 @@ impl<T: Number> Region<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// Writes a line of the channels from `first`, of which `left` are in the picture, normalised; zeros behind them.
+///
+/// # Safety
+/// As many channels must be readable from `x`, and a line writable.
+#[inline(always)]
+unsafe fn normalize<V: Vectors, T: Number>(
+    v: V,
+    norm: &Normalization,
+    x: *const T,
+    (first, left): (usize, usize),
+    to: *mut T,
+) {
+    let mut c = 0;
+    while c < LINE / size_of::<T>() {
+        // SAFETY: the caller's promise; nothing is read behind the last channel.
+        unsafe {
+            let x = T::load_up_to(v, x.wrapping_add(c), left.saturating_sub(c));
+            T::store(v, to.add(c), norm.apply::<V, T>(v, x, first + c));
+        }
+        c += V::LANES;
     }
 }

@@ -4,7 +4,7 @@
 use crate::elementwise::Activation;
 use crate::level::Simd;
 use crate::threads::{self, SharedPtr};
-use crate::vector::{self, Number, Vectors, Work};
+use crate::vector::{self, Number, Product, Vectors, Work};
 
 /// Numbers of a block of pixels that is normalised at once.
 const BLOCK: usize = 8192;
@@ -93,15 +93,66 @@ impl GroupMoments {
         Self { squares: (0..groups).map(squares).collect(), mean, count }
     }
 
-    /// The factor and the summand of each channel that normalise it and apply weight and bias (c).
-    fn affine(&self, weight: &[f32], bias: &[f32], eps: f64) -> (Vec<f32>, Vec<f32>) {
-        let group_size = weight.len() / self.mean.len();
+    /// GroupNorm by these moments, then `activation` if any.
+    ///
+    /// # Panics
+    /// When the lengths of the weights disagree, or the groups do not divide them.
+    pub fn normalization(
+        &self,
+        weights: &GroupNormWeights<'_>,
+        activation: Option<Activation>,
+    ) -> Normalization {
+        let channels = weights.weight.len();
+        assert_eq!(weights.bias.len(), channels, "as many biases as weights");
+        assert!(channels.is_multiple_of(self.mean.len()), "moments of another norm");
+        let group_size = channels / self.mean.len();
         let pair = |(c, (weight, bias)): (usize, (&f32, &f32))| {
             let (mean, squares) = (self.mean[c / group_size], self.squares[c / group_size]);
-            let factor = f64::from(*weight) / (squares / self.count as f64 + eps).sqrt();
+            let factor = f64::from(*weight) / (squares / self.count as f64 + weights.eps).sqrt();
             (factor as f32, (f64::from(*bias) - mean * factor) as f32)
         };
-        weight.iter().zip(bias).enumerate().map(pair).unzip()
+        let pairs = weights.weight.iter().zip(weights.bias).enumerate().map(pair);
+        let (mut factor, mut summand): (Vec<f32>, Vec<f32>) = pairs.unzip();
+        let padded = channels.next_multiple_of(PADDING);
+        factor.resize(padded, 0.0);
+        summand.resize(padded, 0.0);
+        Normalization { channels, factor, summand, activation }
+    }
+}
+
+/// Channels that a [`Normalization`] is padded to a multiple of: no level reads more at once.
+const PADDING: usize = 32;
+
+/// activation(x · factor + summand), channel by channel.
+#[derive(Debug, Clone)]
+pub struct Normalization {
+    channels: usize,
+    /// Of each channel, then zeros to a multiple of [`PADDING`].
+    factor: Vec<f32>,
+    summand: Vec<f32>,
+    activation: Option<Activation>,
+}
+
+impl Normalization {
+    /// How many it is for.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Of a vector of the channels from `c`. What was padded becomes zero.
+    ///
+    /// # Panics
+    /// When no vector of channels begins at `c`.
+    #[inline(always)]
+    pub(crate) fn apply<V: Vectors, T: Number>(&self, v: V, x: V::F32, c: usize) -> V::F32 {
+        let (factor, summand) = (&self.factor[c..][..V::LANES], &self.summand[c..][..V::LANES]);
+        // SAFETY: both were just seen to be vectors.
+        let y = unsafe { v.mul_add(x, v.load(factor.as_ptr()), v.load(summand.as_ptr())) };
+        match self.activation {
+            None => y,
+            Some(Activation::Silu) => v.mul(y, T::Product::sigmoid(v, y)),
+            Some(other) => other.apply(v, y),
+        }
     }
 }
 
@@ -228,12 +279,10 @@ pub(super) fn group_norm_on<T: Number>(
     weights: &GroupNormWeights<'_>,
     (activation, out): (Option<Activation>, &mut [T]),
 ) {
-    let channels = weights.weight.len();
+    let norm = moments.normalization(weights, activation);
+    let channels = norm.channels;
     assert_eq!(x.len(), out.len(), "as many numbers in as out");
-    assert_eq!(weights.bias.len(), channels, "as many biases as weights");
     assert!(channels > 0 && x.len().is_multiple_of(channels), "pixels of {channels} numbers");
-    assert!(channels.is_multiple_of(moments.mean.len()), "moments of another norm");
-    let (factor, summand) = moments.affine(weights.weight, weights.bias, weights.eps);
     let pixels = (BLOCK / channels).max(1);
     let (pixels_total, out) = (x.len() / channels, SharedPtr::new(out));
     threads::parallel_for(pixels_total.div_ceil(pixels), |task| {
@@ -241,16 +290,14 @@ pub(super) fn group_norm_on<T: Number>(
         let x = &x[start..x.len().min(start + pixels * channels)];
         // SAFETY: blocks of pixels do not overlap.
         let out = unsafe { out.slice(start, x.len()) };
-        vector::run(simd, Apply { x, factor: &factor, summand: &summand, activation, out });
+        vector::run(simd, Apply { x, norm: &norm, out });
     });
 }
 
-/// activation(x · factor + summand), channel by channel.
+/// Normalises pixel by pixel.
 struct Apply<'a, T> {
     x: &'a [T],
-    factor: &'a [f32],
-    summand: &'a [f32],
-    activation: Option<Activation>,
+    norm: &'a Normalization,
     out: &'a mut [T],
 }
 
@@ -259,22 +306,15 @@ impl<T: Number> Work for Apply<'_, T> {
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        let channels = self.factor.len();
+        let channels = self.norm.channels;
         for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
             let mut c = 0;
             while c < channels {
                 let left = channels - c;
-                // SAFETY: c < channels, which all slices hold.
+                // SAFETY: c < channels, which both pixels hold.
                 unsafe {
                     let x = T::load_up_to(v, x.as_ptr().add(c), left);
-                    let factor = f32::load_up_to(v, self.factor.as_ptr().add(c), left);
-                    let summand = f32::load_up_to(v, self.summand.as_ptr().add(c), left);
-                    let mut y = v.mul_add(x, factor, summand);
-                    y = match self.activation {
-                        None => y,
-                        Some(Activation::Silu) => Activation::Silu.apply(v, y),
-                        Some(other) => other.apply(v, y),
-                    };
+                    let y = self.norm.apply::<V, T>(v, x, c);
                     T::store_up_to(v, out.as_mut_ptr().add(c), y, left);
                 }
                 c += V::LANES;

@@ -8,7 +8,7 @@ mod backward; // gradients of LayerNorm with modulation
 mod group; // GroupNorm: moments of a picture or of its parts, then one pass with SiLU
 
 pub use backward::{AffineGradients, LayerNormBackward};
-pub use group::{GroupMoments, GroupNormWeights, group_norm};
+pub use group::{GroupMoments, GroupNormWeights, Normalization, group_norm};
 pub use rows::{Affine, layer_norm, rms_norm};
 
 #[cfg(test)]

@@ -76,6 +76,11 @@ pub trait Vectors: Copy + Send + Sync + 'static {
     fn exp2_coarse(self, x: Self::F32) -> Self::F32 {
         math::exp2_coarse(self, x)
     }
+    /// 1 / x to 6e-5, for normal numbers; 0 for infinity.
+    #[inline(always)]
+    fn reciprocal_coarse(self, x: Self::F32) -> Self::F32 {
+        self.div(self.splat(1.0), x)
+    }
     /// The magnitude of `x` with the sign of `sign`.
     fn copy_sign(self, x: Self::F32, sign: Self::F32) -> Self::F32;
     /// (x₁, x₀, x₃, x₂, …)

@@ -161,6 +161,8 @@ pub trait Product: Copy + Send + Sync + 'static {
     fn unit(numbers: &[Self::Number]) -> Self::Unit;
     /// 2ˣ as exactly as the numbers of this product deserve.
     fn exp2<V: Vectors>(v: V, x: V::F32) -> V::F32;
+    /// 1 / (1 + e⁻ˣ), likewise.
+    fn sigmoid<V: Vectors>(v: V, x: V::F32) -> V::F32;
 }
 
 /// f32 by f32.
@@ -197,6 +199,11 @@ impl Product for Singles {
     #[inline(always)]
     fn exp2<V: Vectors>(v: V, x: V::F32) -> V::F32 {
         v.exp2(x)
+    }
+
+    #[inline(always)]
+    fn sigmoid<V: Vectors>(v: V, x: V::F32) -> V::F32 {
+        v.sigmoid(x)
     }
 }
 
@@ -235,5 +242,10 @@ impl Product for Pairs {
     #[inline(always)]
     fn exp2<V: Vectors>(v: V, x: V::F32) -> V::F32 {
         v.exp2_coarse(x)
+    }
+
+    #[inline(always)]
+    fn sigmoid<V: Vectors>(v: V, x: V::F32) -> V::F32 {
+        v.sigmoid_coarse(x)
     }
 }

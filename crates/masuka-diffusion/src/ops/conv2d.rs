@@ -10,7 +10,7 @@ use masuka_kernels::norm::Normalization;
 
 use super::group_norm::Normalizations;
 use super::pictures::{from_pixels, to_pixels};
-use super::slices::{self, new_tensor, with_slice};
+use super::slices::{self, new_aligned_tensor, with_slice};
 use crate::error::Result;
 
 /// Input that a processor copies at once, in elements: 16 MiB of f32.
@@ -213,7 +213,7 @@ fn convolve<T: Number + WithDType>(
     let x = to_pixels(&x.to_dtype(T::DTYPE)?)?;
     let y = with_slice::<T, _>(&x, |x| {
         with_optional_slice(residual.as_ref(), |residual: Option<&[T]>| {
-            new_tensor(shape, |y: &mut [T]| {
+            new_aligned_tensor(shape, |y: &mut [T]| {
                 let out_size = out_height * out_width * c_out;
                 for (i, y) in y.chunks_exact_mut(out_size.max(1)).enumerate() {
                     let x = &x[i * height * width * c_in..][..height * width * c_in];

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Shape, Storage, Tensor, WithDType};
 use half::bf16;
 use masuka_kernels::Number;
-use masuka_kernels::aligned::{Element, unwritten};
+use masuka_kernels::aligned::{Element, LINE, unwritten};
 
 use crate::error::{Error, Result};
 
@@ -30,6 +30,21 @@ pub(super) fn new_tensor<T: WithDType + Element>(
     let mut numbers = unwritten(shape.elem_count());
     task(&mut numbers)?;
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+}
+
+/// As [`new_tensor`], with the first number on a cache line, behind a few unused ones: convolutions that read and write
+/// lines of a picture were 5 % faster. Not for what is linked to a gradient, which begins where its memory does.
+pub(super) fn new_aligned_tensor<T: WithDType + Element>(
+    shape: impl Into<Shape>,
+    task: impl FnOnce(&mut [T]) -> Result<()>,
+) -> Result<Tensor> {
+    let shape = shape.into();
+    let len = shape.elem_count();
+    let mut numbers: Vec<T> = unwritten(len + LINE / size_of::<T>());
+    let start = numbers.as_ptr().align_offset(LINE);
+    task(&mut numbers[start..][..len])?;
+    let whole = numbers.len();
+    Ok(Tensor::from_vec(numbers, whole, &Device::Cpu)?.narrow(0, start, len)?.reshape(shape)?)
 }
 
 /// A kernel of the processor over numbers of either kind.

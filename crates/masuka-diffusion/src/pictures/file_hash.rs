@@ -27,13 +27,18 @@ pub struct FileHashes {
 pub fn hash_safetensors(path: &Path) -> Result<FileHashes> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut length = [0; 8];
-    reader.read_exact(&mut length).map_err(|e| Error::io(path, e))?;
+    let refuse = |message| Err(Error::model(path.display(), message));
+    let cut_off = "is no safetensors file, or is cut off; copy it again";
+    let mut start = Vec::new();
+    reader.by_ref().take(8).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    let Ok(length) = <[u8; 8]>::try_from(start.as_slice()) else {
+        return refuse(if start.is_empty() { "is empty; copy it again" } else { cut_off });
+    };
     let mut whole = Sha256::new_with_prefix(length);
     let mut header = reader.by_ref().take(u64::from_le_bytes(length));
     digest(&mut header, &mut [&mut whole]).map_err(|e| Error::io(path, e))?;
     if header.limit() > 0 {
-        return Err(Error::model(path.display(), "is no safetensors file, or is cut off"));
+        return refuse(cut_off);
     }
     let mut data = Sha256::new();
     digest(&mut reader, &mut [&mut whole, &mut data]).map_err(|e| Error::io(path, e))?;
@@ -83,7 +88,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_cut_off_is_refused() {
-        assert!(check(b"\xff\0\0\0\0\0\0\0{}").is_err());
-        assert!(check(b"abc").is_err());
+        let refused = |bytes, part| {
+            let message = check(bytes).expect_err(part).to_string();
+            assert!(message.ends_with(part), "{message}");
+        };
+        refused(b"\xff\0\0\0\0\0\0\0{}", "is cut off; copy it again");
+        refused(b"abc", "is cut off; copy it again");
+        refused(b"", "is empty; copy it again");
     }
 }

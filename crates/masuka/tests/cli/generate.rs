@@ -140,6 +140,13 @@ fn what_is_missing_is_named_with_the_remedy() {
     desk.fails(&args(&["--vae", "ae"]), 1, "`ae` of --vae does not exist");
     desk.fails(&args(&["--model", "."]), 1, "transformer");
     desk.fails(&args(&["--lora", "no.safetensors"]), 1, "`no.safetensors`: No such file");
+    for (name, bytes, told) in [
+        ("zero.safetensors", &[][..], "`zero.safetensors`: is empty; copy it again"),
+        ("long.safetensors", &[0, 0, 0, 0, 1, 0, 0, 0, b'{'], "is cut off; copy it again"),
+    ] {
+        std::fs::write(desk.path(name), bytes).expect("a file");
+        desk.fails(&args(&["--lora", name]), 1, told);
+    }
     if cfg!(not(feature = "cuda")) {
         desk.fails(&args(&["--device", "cuda"]), 1, "--features cuda");
     }

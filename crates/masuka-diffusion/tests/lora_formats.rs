@@ -251,6 +251,16 @@ fn theirs_is_the_same_difference_after_ours() {
     }
 }
 
+#[test]
+fn what_is_more_than_lora_is_not_exported() {
+    for file in ["loha", "lokr", "dora"] {
+        for (format, _) in EXPORTS {
+            let message = open(file).export(format).expect_err(file).to_string();
+            assert!(message.contains("by more than LoRA, which cannot be exported"), "{message}");
+        }
+    }
+}
+
 /// The recipe lets diffusers read these files and keeps what it made of them.
 #[test]
 fn exports_are_the_files_that_diffusers_has_read() {

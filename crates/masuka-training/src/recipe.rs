@@ -15,6 +15,8 @@ pub const MAX_RANK: usize = 1024;
 /// The most steps of a run.
 pub const MAX_STEPS: usize = 1_000_000;
 
+/// How often a picture is all noise at least in a training that keeps the base model as it is.
+const PURE_NOISE_BESIDE_PRIOR: f64 = 0.25;
 /// A rate that no number of steps is too few for.
 const GENTLE_RATE: f64 = 1e-4;
 /// Steps from which on a training affords any rate.
@@ -50,6 +52,9 @@ pub struct Recipe {
     /// What a guidance-distilled model is told of guidance while it is trained.
     #[serde(default = "unguided")]
     pub guidance: f64,
+    /// How often a picture is all noise (σ 1), as at the start of every drawing, 0…1; see [`Recipe::share_of_pure_noise`].
+    #[serde(default)]
+    pub pure_noise: f64,
     /// Pictures of the base model that are mixed in, so that it stays as it is without the trigger word.
     pub prior_pictures: usize,
     /// Of the base model's weights and of what passes through it; the adapter and its gradients are f32 in each.
@@ -94,6 +99,7 @@ impl Recipe {
             // Trainers of FLUX.1-dev take 1 (`train_dreambooth_lora_flux.py`, ai-toolkit), the velocity before
             // distillation; a short training of a small model gets further at the guidance that it is used with.
             guidance: if small { 3.5 } else { 1.0 },
+            pure_noise: if small { 0.125 } else { 0.0 },
             prior_pictures: 0,
             // A large model fits into memory in half of its precision only; a small one need not lose any.
             dtype: if small { Precision::F32 } else { Precision::Bf16 },
@@ -110,6 +116,16 @@ impl Recipe {
         let part = (steps as f64 / FULL_RATE_STEPS).min(1.0);
         schedule.learning_rate =
             schedule.learning_rate.min(GENTLE_RATE.max(schedule.learning_rate * part));
+    }
+
+    /// How often a picture is all noise: at least a quarter beside pictures of the base model. A picture's ground shines
+    /// through all other noise, so that whether it is to be the style's or the base model's is learned from the ground; only
+    /// where nothing is left of the picture can the caption alone say (arXiv:2305.08891, section 3.2, is about the same gap).
+    pub fn share_of_pure_noise(&self) -> f64 {
+        match self.prior_pictures {
+            0 => self.pure_noise,
+            _ => self.pure_noise.max(PURE_NOISE_BESIDE_PRIOR),
+        }
     }
 
     /// Checks every parameter against its range; `multiple` is the pixels that one token of the model spans.
@@ -145,6 +161,7 @@ impl Recipe {
             return Err(Error::invalid("guidance", self.guidance, "is not within 0 and 20"));
         }
         positive("eps", self.optimizer.eps)?;
+        below_one("pure_noise", self.pure_noise)?;
         within("prior_pictures", self.prior_pictures, 0, 10_000)?;
         if self.dtype == Precision::Int8 {
             let rule = "has no gradients; train in bf16 or f32";
@@ -213,11 +230,14 @@ mod tests {
     #[test]
     fn a_training_that_began_before_recipes_named_all_goes_on_as_it_was() {
         let mut older = serde_json::to_value(recipe()).expect("JSON");
-        for name in ["guidance", "dtype"] {
+        for name in ["guidance", "dtype", "pure_noise"] {
             older.as_object_mut().expect("an object").remove(name).expect("named today");
         }
         let read: Recipe = serde_json::from_value(older).expect("still a recipe");
-        assert_eq!(read, Recipe { guidance: 1.0, dtype: Precision::F32, ..recipe() });
+        assert_eq!(read, Recipe { guidance: 1.0, pure_noise: 0.0, ..recipe() });
+        assert_eq!(read.dtype, Precision::F32);
+        assert_eq!(read.share_of_pure_noise(), 0.0);
+        assert_eq!(Recipe { prior_pictures: 1, ..read }.share_of_pure_noise(), 0.25);
     }
 
     #[test]
@@ -243,6 +263,7 @@ mod tests {
         check(|r| r.schedule.learning_rate = -1.0, "learning_rate -1 is not a number above 0");
         check(|r| r.resolution = 130, "resolution 130 is not a multiple of 16");
         check(|r| r.caption_dropout = 1.0, "caption_dropout 1 is not at least 0 and below 1");
+        check(|r| r.pure_noise = 1.0, "pure_noise 1 is not at least 0 and below 1");
         check(|r| r.dtype = Precision::Int8, "dtype int8 has no gradients; train in bf16 or f32");
         check(|r| r.seed = 1 << 53, "seed 9007199254740992 is not within 0 and 9007199254740991");
         let word = Some("a, b".to_owned());

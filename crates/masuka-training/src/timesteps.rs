@@ -7,9 +7,6 @@ use masuka_diffusion::samplers::ScheduleConfig;
 
 use crate::randomness;
 
-/// How often a picture is all noise in a training that keeps the base model as it is.
-const PURE_NOISE: f64 = 0.25;
-
 /// `count` sigmas for pictures of `image_tokens` tokens.
 pub fn sample_sigmas(
     generator: &mut Generator,
@@ -22,12 +19,10 @@ pub fn sample_sigmas(
     times.map(|time| config.shifted(time, image_tokens)).collect()
 }
 
-/// Makes about a quarter of `sigmas` 1. A picture's ground shines through all other noise, so that whether it is to be the
-/// style's or the base model's is learned from the ground; only where nothing is left of the picture, as at the start
-/// of every drawing, the caption alone can say (arXiv:2305.08891, section 3.2, is about the same gap).
-pub fn hide_some(generator: &mut Generator, sigmas: &mut [f32]) {
+/// Makes about `share` of `sigmas` 1; see [`Recipe::share_of_pure_noise`](crate::recipe::Recipe::share_of_pure_noise).
+pub fn hide_some(generator: &mut Generator, sigmas: &mut [f32], share: f64) {
     for sigma in sigmas {
-        if randomness::uniform(generator) < PURE_NOISE {
+        if randomness::uniform(generator) < share {
             *sigma = 1.0;
         }
     }
@@ -57,10 +52,10 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_is_all_noise_and_the_rest_is_left() {
+    fn a_share_is_all_noise_and_the_rest_is_left() {
         let mut generator = Generator::new(Seed::new(1).expect("a seed"));
         let mut sigmas = vec![0.5; 4000];
-        hide_some(&mut generator, &mut sigmas);
+        hide_some(&mut generator, &mut sigmas, 0.25);
         let hidden = sigmas.iter().filter(|sigma| **sigma == 1.0).count();
         assert!((900..1100).contains(&hidden), "{hidden}");
         assert_eq!(sigmas.iter().filter(|sigma| **sigma == 0.5).count(), 4000 - hidden);

@@ -154,9 +154,7 @@ impl Trainer<'_> {
         let mut times = randomness::stream(seed, Purpose::Timesteps, index)?;
         let tokens = latents.dim(1)?;
         let mut sigmas = sample_sigmas(&mut times, pictures.len(), &self.inputs.schedule, tokens);
-        if recipe.prior_pictures > 0 {
-            hide_some(&mut times, &mut sigmas);
-        }
+        hide_some(&mut times, &mut sigmas, recipe.share_of_pure_noise());
         let conditioning = masuka_diffusion::conditioning::Conditioning {
             txt: Tensor::cat(&txt, 0)?,
             pooled: Tensor::cat(&pooled, 0)?,

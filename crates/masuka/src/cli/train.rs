@@ -121,6 +121,10 @@ pub struct RecipeArgs {
     #[arg(long, value_name = "SCALE")]
     pub guidance: Option<f64>,
 
+    /// How often a picture is all noise, 0 to 1; beside --prior at least 0.25
+    #[arg(long, value_name = "SHARE")]
+    pub pure_noise: Option<f64>,
+
     /// Pictures of the base model without the trigger word that are mixed in, so that it stays as it is [without a
     /// count: as many as the folder has]
     #[arg(long, value_name = "COUNT", num_args = 0..=1)]

@@ -160,6 +160,7 @@ fn with_flags(base: Recipe, args: &RecipeArgs) -> Recipe {
     recipe.targets = args.targets().unwrap_or(recipe.targets);
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     recipe.guidance = args.guidance.unwrap_or(recipe.guidance);
+    recipe.pure_noise = args.pure_noise.unwrap_or(recipe.pure_noise);
     recipe.prior_pictures = args.prior.flatten().unwrap_or(recipe.prior_pictures);
     recipe.caption_dropout = args.caption_dropout.unwrap_or(recipe.caption_dropout);
     recipe.ema_decay = args.ema.unwrap_or(recipe.ema_decay);

@@ -82,7 +82,8 @@ fn a_killed_training_of_100_steps_goes_on_to_the_same_bytes() {
     child.kill().expect("it is killed");
     child.wait().expect("it is gone");
     assert!(!desk.exists("halves.safetensors"));
-    desk.ok(&["train", "photos", "-o", "halves.safetensors", "--resume"]);
+    let told = desk.ok(&["train", "photos", "-o", "halves.safetensors", "--resume"]).stderr;
+    assert!(!told.contains("step-00000050.safetensors"), "it began anew: {told}");
     assert_eq!(data(&desk, "whole.safetensors"), data(&desk, "halves.safetensors"));
     // Weights, the optimiser's moments, the moving average and the losses of all steps.
     let last =

@@ -3,6 +3,7 @@
 
 use candle_core::{Device, Tensor, TensorId};
 use half::bf16;
+use masuka_kernels::aligned::unwritten;
 use masuka_kernels::linear::{Epilogue, LowRank, PackedLinear, grad_input, linear};
 use masuka_kernels::{Number, Rows, RowsMut, low_rank};
 
@@ -16,8 +17,9 @@ pub(crate) struct Matrix<T> {
 }
 
 impl<T: Number> Matrix<T> {
-    pub fn zeros(rows: usize, columns: usize) -> Self {
-        Self { numbers: vec![T::default(); rows * columns], columns }
+    /// Of any numbers, for a kernel that writes them all.
+    pub fn unwritten(rows: usize, columns: usize) -> Self {
+        Self { numbers: unwritten(rows * columns), columns }
     }
 
     pub fn rows(&self) -> Rows<'_, T> {
@@ -107,12 +109,12 @@ impl<T: Number> TrainedLinear<'_, T> {
         let bias = self.bias.map(to_f32).transpose()?;
         let epilogue = Epilogue { bias: bias.as_deref(), ..Epilogue::default() };
         let columns = self.weight.out_features();
-        let mut y = Matrix::zeros(x.rows(), columns);
+        let mut y = Matrix::unwritten(x.rows(), columns);
         let Some(lora) = &self.lora else {
             linear(x, self.weight, &epilogue, y.rows_mut());
             return Ok((y, None));
         };
-        let mut sums = Matrix::<f32>::zeros(x.rows(), columns);
+        let mut sums = Matrix::<f32>::unwritten(x.rows(), columns);
         let epilogue = Epilogue { bias: epilogue.bias, ..Epilogue::default() };
         linear(x, self.weight, &epilogue, sums.rows_mut());
         let hidden = lora.narrow(x);
@@ -128,7 +130,7 @@ impl<T: Number> TrainedLinear<'_, T> {
         let Some(lora) = &self.lora else { return Ok((y, None)) };
         let vec = to_f32(vec)?;
         let hidden = lora.narrow(Rows::new(&vec, self.weight.in_features()));
-        let mut sum = Matrix::zeros(y.rows().rows(), columns);
+        let mut sum = Matrix::unwritten(y.rows().rows(), columns);
         low_rank::widen(hidden.rows(), lora.b.rows(), y.rows(), sum.rows_mut());
         Ok((sum, Some(hidden)))
     }
@@ -140,7 +142,7 @@ impl<T: Number> TrainedLinear<'_, T> {
         dy: Rows<'_, T>,
         to: &mut AdapterGradients,
     ) -> Result<Matrix<Y>> {
-        let mut dx = Matrix::zeros(x.rows(), self.weight.in_features());
+        let mut dx = Matrix::unwritten(x.rows(), self.weight.in_features());
         let narrow = self.backward_lora((x, hidden), dy, to)?;
         let updates: Vec<_> = self
             .lora
@@ -161,11 +163,11 @@ impl<T: Number> TrainedLinear<'_, T> {
     ) -> Result<Option<Matrix<f32>>> {
         let (Some(lora), Some(hidden)) = (&self.lora, hidden) else { return Ok(None) };
         let rank = lora.b.columns;
-        let mut narrow = Matrix::zeros(dy.rows(), rank);
+        let mut narrow = Matrix::unwritten(dy.rows(), rank);
         low_rank::narrow_back(dy, lora.b.rows(), lora.scale, narrow.rows_mut());
-        let mut da = Matrix::zeros(rank, x.columns());
+        let mut da = Matrix::unwritten(rank, x.columns());
         low_rank::outer(narrow.rows(), x, da.rows_mut());
-        let mut db = Matrix::zeros(dy.columns(), rank);
+        let mut db = Matrix::unwritten(dy.columns(), rank);
         low_rank::outer(dy, hidden.rows(), db.rows_mut());
         to.push(lora.ids[0], da)?;
         to.push(lora.ids[1], db)?;
@@ -175,7 +177,7 @@ impl<T: Number> TrainedLinear<'_, T> {
 
 impl TrainedLora {
     fn narrow<T: Number>(&self, x: Rows<'_, T>) -> Matrix<f32> {
-        let mut hidden = Matrix::zeros(x.rows(), self.a.rows().rows());
+        let mut hidden = Matrix::unwritten(x.rows(), self.a.rows().rows());
         low_rank::narrow(x, self.a.rows(), self.scale, hidden.rows_mut());
         hidden
     }

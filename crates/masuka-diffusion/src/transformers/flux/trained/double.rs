@@ -65,13 +65,13 @@ impl DoubleStreamBlock {
     ) -> Result<(Tokens, DoublePass<T>)> {
         let (img, txt) = (Stream::of(img)?, Stream::of(txt)?);
         let (h, l) = (self.img.qkv.heads, txt.l + img.l);
-        let mut heads = Heads::new(HeadsShape { b: img.b, l, h, d: img.d / h });
+        let mut heads = Heads::unwritten(HeadsShape { b: img.b, l, h, d: img.d / h });
         let txt_part = Part { start: 0, count: txt.l };
         let img_part = Part { start: txt.l, count: img.l };
         let d = img.d;
         let txt = self.txt.before_attention(txt, vec, txt_part, tables, &mut heads)?;
         let img = self.img.before_attention(img, vec, img_part, tables, &mut heads)?;
-        let mut attended = Matrix::zeros(img.x.b * l, d);
+        let mut attended = Matrix::unwritten(img.x.b * l, d);
         heads.attend(&mut attended.numbers, d);
         let after = |layers: &StreamLayers, before: &BeforeAttention<T>, part: Part| {
             layers.after_attention(before, part.take(&attended.numbers, l, d))
@@ -98,7 +98,7 @@ impl DoubleStreamBlock {
         let img = self.img.back_to_attention(&pass.img, Stream::of(img)?, to)?;
         let txt = self.txt.back_to_attention(&pass.txt, Stream::of(txt)?, to)?;
         let (l, d) = (img.dx.l + txt.dx.l, img.dx.d);
-        let mut attended = Matrix::zeros(img.dx.b * l, d);
+        let mut attended = Matrix::unwritten(img.dx.b * l, d);
         pass.txt.part.put(&txt.attended, &mut attended.numbers, l);
         pass.img.part.put(&img.attended, &mut attended.numbers, l);
         let heads = pass.heads.attend_backward(&attended.numbers, d);
@@ -143,7 +143,7 @@ impl StreamLayers {
         let x = halves[0].add_gated(&before.x, &projected);
         let normed = halves[1].modulate(&x);
         let (raw, raw_hidden) = self.mlp_in.trained()?.forward(normed.rows())?;
-        let mut activated = Matrix::zeros(x.rows(), raw.columns);
+        let mut activated = Matrix::unwritten(x.rows(), raw.columns);
         gelu_tanh_rows(raw.rows(), activated.rows_mut());
         let (out, out_hidden) = self.mlp_out.trained()?.forward(activated.rows())?;
         let y = halves[1].add_gated(&x, &out);
@@ -173,7 +173,7 @@ impl StreamLayers {
         let (dout, gate) = halves[1].add_gated_backward::<T>(&after.out, &dx.numbers);
         let activated = (after.activated.rows(), &after.out_hidden);
         let dactivated: Matrix<T> = self.mlp_out.trained()?.backward(activated, dout.rows(), to)?;
-        let mut draw = Matrix::<T>::zeros(dx.rows(), after.raw.columns);
+        let mut draw = Matrix::<T>::unwritten(dx.rows(), after.raw.columns);
         gelu_tanh_backward(after.raw.rows(), dactivated.rows(), draw.rows_mut());
         let normed = (after.normed.rows(), &after.raw_hidden);
         let dnormed: Matrix<f32> = self.mlp_in.trained()?.backward(normed, draw.rows(), to)?;

@@ -1,5 +1,6 @@
 //! Queries, keys and values: projected, normed and rotated stream by stream, joined, attended; and the way back.
 
+use masuka_kernels::aligned::unwritten;
 use masuka_kernels::attention::{
     AttentionGradients, AttentionShape, Qkv, Scoring, Strides, View, attention, attention_backward,
 };
@@ -33,10 +34,11 @@ pub(super) struct Heads<T> {
 }
 
 impl<T: Number> Heads<T> {
-    pub(super) fn new(shape: HeadsShape) -> Self {
+    /// Of any numbers, for kernels that write them all.
+    pub(super) fn unwritten(shape: HeadsShape) -> Self {
         let HeadsShape { b, l, h, d } = shape;
-        let zeros = || vec![T::default(); b * l * h * d];
-        Self { q: zeros(), k: zeros(), v: zeros(), shape }
+        let numbers = || unwritten(b * l * h * d);
+        Self { q: numbers(), k: numbers(), v: numbers(), shape }
     }
 
     fn attention_shape(&self) -> AttentionShape {
@@ -73,7 +75,7 @@ impl<T: Number> Heads<T> {
 
     /// The gradients from those of the merged heads, the first columns of rows of `width` numbers.
     pub(super) fn attend_backward(&self, grad: &[T], width: usize) -> Self {
-        let mut gradients = Self::new(self.shape);
+        let mut gradients = Self::unwritten(self.shape);
         let (shape, strides) = (self.attention_shape(), self.strides());
         let grad = View { data: grad, strides: self.merged(width) };
         let Self { q, k, v, .. } = &mut gradients;
@@ -178,7 +180,7 @@ impl<T: Trains> TrainedQkv<'_, T> {
         let whole = joined_strides(shape);
         let turned_back = |i: usize, grad: &[T]| {
             let raw = &pass.raw[i];
-            let mut dx = Matrix::zeros(normed.rows(), raw.columns);
+            let mut dx = Matrix::unwritten(normed.rows(), raw.columns);
             let data = &grad[part.start * whole.0..];
             let grad = Tokens { data, stride: whole.0, batch_stride: whole.1 };
             let batch_stride = part.count * raw.columns;

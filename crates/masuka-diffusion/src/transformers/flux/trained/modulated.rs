@@ -1,6 +1,7 @@
 //! What modulation does to a stream: normed rows with factor and summand, and gated sums, with their gradients.
 
 use candle_core::Tensor;
+use masuka_kernels::aligned::unwritten;
 use masuka_kernels::elementwise::{gated_add, gated_backward};
 use masuka_kernels::norm::{Affine, AffineGradients, LayerNormBackward, layer_norm};
 use masuka_kernels::{Number, Rows};
@@ -76,7 +77,7 @@ impl Modulations {
 impl Modulation {
     /// The normed rows of `x`, modulated.
     pub(super) fn modulate<T: Number>(&self, x: &Stream) -> Matrix<T> {
-        let mut y = Matrix::zeros(x.rows(), x.d);
+        let mut y = Matrix::unwritten(x.rows(), x.d);
         let affine = Affine { factor: &self.factor, summand: &self.shift };
         layer_norm(&x.numbers, x.d, LAYER_NORM_EPS as f32, &affine, &mut y.numbers);
         y
@@ -95,7 +96,7 @@ impl Modulation {
 
     /// x + gate · y
     pub(super) fn add_gated(&self, x: &Stream, y: &Matrix<f32>) -> Stream {
-        let mut sum = vec![0.0; x.numbers.len()];
+        let mut sum = unwritten(x.numbers.len());
         gated_add(&x.numbers, &self.gate, &y.numbers, x.d, &mut sum);
         x.with(sum)
     }
@@ -106,7 +107,7 @@ impl Modulation {
         y: &Matrix<f32>,
         grad: &[f32],
     ) -> (Matrix<T>, Vec<f32>) {
-        let mut dy = Matrix::zeros(y.rows().rows(), y.columns);
+        let mut dy = Matrix::unwritten(y.rows().rows(), y.columns);
         let dgate = gated_backward(grad, &self.gate, &y.numbers, y.columns, &mut dy.numbers);
         (dy, dgate)
     }

@@ -46,12 +46,12 @@ impl SingleStreamBlock {
         let modulation = &modulations.halves[0];
         let normed = modulation.modulate(&x);
         let heads = self.qkv.heads;
-        let mut heads = Heads::new(HeadsShape { b: x.b, l: x.l, h: heads, d: x.d / heads });
+        let mut heads = Heads::unwritten(HeadsShape { b: x.b, l: x.l, h: heads, d: x.d / heads });
         let all = Part { start: 0, count: x.l };
         let qkv = self.qkv.trained()?.forward(normed.rows(), all, tables, &mut heads)?;
         let (raw, raw_hidden) = self.proj_mlp.trained()?.forward(normed.rows())?;
         let width = x.d + raw.columns;
-        let mut mixed = Matrix::zeros(x.rows(), width);
+        let mut mixed = Matrix::unwritten(x.rows(), width);
         heads.attend(&mut mixed.numbers, width);
         let to = RowsMut::strided(&mut mixed.numbers[x.d..], x.rows(), raw.columns, width);
         gelu_tanh_rows(raw.rows(), to);
@@ -86,7 +86,7 @@ impl SingleStreamBlock {
         let mixed = (pass.mixed.rows(), &pass.out_hidden);
         let dmixed: Matrix<T> = self.proj_out.trained()?.backward(mixed, dout.rows(), to)?;
         let dheads = pass.heads.attend_backward(&dmixed.numbers, dmixed.columns);
-        let mut draw = Matrix::<T>::zeros(x.rows(), pass.raw.columns);
+        let mut draw = Matrix::<T>::unwritten(x.rows(), pass.raw.columns);
         let dgelu = Rows::strided(&dmixed.numbers[x.d..], x.rows(), draw.columns, dmixed.columns);
         gelu_tanh_backward(pass.raw.rows(), dgelu, draw.rows_mut());
         let normed = pass.normed.rows();

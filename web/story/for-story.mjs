@@ -7,15 +7,22 @@ export const BLUEPRINT = join(import.meta.dirname, '../../fixtures/datasets/blue
 /** A LoRA in kohya's convention with a tensor of which nobody knows what it is for. */
 export function writeBadLora(folder) {
   const module = 'lora_unet_double_blocks_0_img_attn_proj'
-  const tensors = [`${module}.lora_down.weight`, `${module}.lora_up.weight`, 'nobody_knows.weight']
+  const shapes = {
+    [`${module}.lora_down.weight`]: [2, 192], // as the starter has it
+    [`${module}.lora_up.weight`]: [192, 2],
+    'nobody_knows.weight': [2, 2],
+  }
   const header = {}
-  tensors.forEach((name, i) => {
-    header[name] = { dtype: 'F32', shape: [2, 2], data_offsets: [16 * i, 16 * (i + 1)] }
-  })
+  let bytes = 0
+  for (const [name, shape] of Object.entries(shapes)) {
+    const start = bytes
+    bytes += 4 * shape[0] * shape[1]
+    header[name] = { dtype: 'F32', shape, data_offsets: [start, bytes] }
+  }
   const text = Buffer.from(JSON.stringify(header))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(text.length))
-  const values = new Float32Array(4 * tensors.length).fill(0.5)
+  const values = new Float32Array(bytes / 4).fill(0.5)
   const path = join(folder, 'for-another-model.safetensors')
   writeFileSync(path, Buffer.concat([length, text, Buffer.from(values.buffer)]))
   return path

@@ -70,18 +70,37 @@ fn is_retired(name: &str) -> bool {
     RETIRED.contains(&name) || RETIRED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Lines that cannot be read are another program's affair, unless one of our names stands there.
 fn variables(text: &str) -> anyhow::Result<Vec<(String, String)>> {
-    let read = |variable| match variable {
-        Ok(variable) => Ok(variable),
-        Err(dotenvy::Error::LineParse(wrong, _)) => {
-            let number = text.lines().position(|line| line.contains(wrong.trim()));
-            let line = number.map(|i| format!(" line {}", i + 1)).unwrap_or_default();
-            let rule = "is not of the form NAME=value; quote a value with spaces";
-            bail!(Usage(format!("`{DOT_ENV}`{line} {rule}")))
+    let mut variables = Vec::new();
+    for variable in dotenvy::from_read_iter(text.as_bytes()) {
+        match variable {
+            Ok(variable) => variables.push(variable),
+            Err(dotenvy::Error::LineParse(value, _)) => {
+                if let Some(name) = names_at(text, &value).next() {
+                    let rule = "is not of the form NAME=value; quote a value with spaces";
+                    bail!(Usage(format!("`{name}` of `{DOT_ENV}` {rule}")));
+                }
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{DOT_ENV}`")),
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read `{DOT_ENV}`")),
-    };
-    dotenvy::from_read_iter(text.as_bytes()).map(read).collect()
+    }
+    Ok(variables)
+}
+
+/// Our variables in the lines of `text` where `value` stands; an open quote makes one of all lines to the end.
+fn names_at<'a>(text: &'a str, value: &'a str) -> impl Iterator<Item = &'static str> + 'a {
+    text.match_indices(value).flat_map(move |(at, _)| {
+        let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        text[start..at + value.len()].lines().filter_map(name_in)
+    })
+}
+
+/// Which variable of ours a line sets.
+fn name_in(line: &str) -> Option<&'static str> {
+    let line = line.trim_start();
+    let name = line.strip_prefix("export ").unwrap_or(line).split('=').next()?;
+    known(name.trim())
 }
 
 fn settings(text: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
@@ -156,9 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_other_programs_stop_nobody() {
+        let found = variables("THEIRS=two words\nMASUKA_PORT=9000\nIT=don't").unwrap();
+        assert_eq!(found, [("MASUKA_PORT".to_owned(), "9000".to_owned())]);
+    }
+
+    #[test]
     fn errors_tell_where_but_no_value() {
-        let message = refused(variables("A=1\nMASUKA_API_KEY=my secret words\n"));
-        assert!(message.contains("line 2") && !message.contains("secret"), "{message}");
+        for text in ["MASUKA_API_KEY=my secret words", "A=don't\nexport MASUKA_API_KEY=secret"] {
+            let message = refused(variables(text));
+            assert!(message.contains("`MASUKA_API_KEY` of `.env`"), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
         let message = refused(settings("port = 1\napi_key = secret"));
         assert!(message.contains("line 2") && !message.contains("secret"), "{message}");
         let message = refused(settings("prot = 8000"));

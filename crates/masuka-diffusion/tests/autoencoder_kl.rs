@@ -5,6 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
+use common::starter::{limit_level, pass_at_lower_levels};
 use masuka_diffusion::Result;
 use masuka_diffusion::observer::{StepObserver, Unobserved};
 use masuka_diffusion::vaes::{AutoencoderKl, AutoencoderKlConfig, Tiling};
@@ -18,6 +19,7 @@ fn repository() -> PathBuf {
 }
 
 fn load(folder: &Path, dtype: DType) -> Result<AutoencoderKl> {
+    limit_level();
     let config = AutoencoderKlConfig::read(&folder.join("config.json"))?;
     let file = folder.join("diffusion_pytorch_model.safetensors");
     let source = Checkpoint::from_files(&file, std::slice::from_ref(&file))?;
@@ -145,6 +147,14 @@ fn sixteen_bits_are_close_to_thirty_two() -> Result<()> {
         assert!(psnr(&found, &expected)? > 45.0, "{}", psnr(&found, &expected)?);
     }
     Ok(())
+}
+
+#[test]
+fn the_lower_levels_of_the_processor_agree_as_well() {
+    pass_at_lower_levels(&[
+        "every_configuration_agrees_with_diffusers",
+        "sixteen_bits_are_close_to_thirty_two",
+    ]);
 }
 
 #[test]

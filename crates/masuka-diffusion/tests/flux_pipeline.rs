@@ -2,16 +2,13 @@
 
 mod common;
 
-use std::process::Command;
-
 use candle_core::Tensor;
-use common::starter::{draw, largest_difference, load, psnr};
+use common::starter::{draw, largest_difference, load, pass_at_lower_levels, psnr};
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::Unobserved;
 use masuka_diffusion::pipelines::{
     GenerateRequest, Guidance, Negative, Offload, PictureSize, Precision, SamplerName,
 };
-use masuka_kernels::Simd;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -84,20 +81,9 @@ fn cases_of_level() -> usize {
     if std::env::var_os("MASUKA_CPU_LEVEL").is_some() { 2 } else { usize::MAX }
 }
 
-/// Each level in a process of its own, because a limit holds for all of one.
 #[test]
 fn the_lower_levels_of_the_processor_draw_as_well() {
-    let levels: Vec<_> = Simd::supported().iter().map(|simd| simd.level()).collect();
-    let (_, lower) = levels.split_last().expect("the portable level");
-    for level in lower {
-        let mut child = Command::new(std::env::current_exe().expect("this test"));
-        child.args(["--exact", "pictures_in_bf16_are_closer_to_f32_than_diffusers_own"]);
-        let output = child.arg("--nocapture").env("MASUKA_CPU_LEVEL", level.name()).output();
-        let output = output.expect("a child process");
-        let text = String::from_utf8_lossy(&output.stdout);
-        println!("{}\n{text}", level.name());
-        assert!(output.status.success(), "{}: {text}", level.name());
-    }
+    pass_at_lower_levels(&["pictures_in_bf16_are_closer_to_f32_than_diffusers_own"]);
 }
 
 /// The starter's velocities for noise at several times.

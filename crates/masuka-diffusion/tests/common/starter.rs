@@ -1,4 +1,6 @@
-//! The starter model, drawn with.
+//! The starter model, drawn with; and the levels of the processor on which it is.
+
+use std::process::Command;
 
 use masuka_diffusion::noise::Seed;
 use masuka_diffusion::observer::Unobserved;
@@ -7,12 +9,28 @@ use masuka_diffusion::pipelines::{
     GenerateRequest, GeneratedPicture, Guidance, LoadOptions, Offload, PictureSize, Precision,
     SamplerName,
 };
-use masuka_kernels::set_level_limit;
+use masuka_kernels::{Simd, set_level_limit};
 
 /// Keeps the kernels of this process to the level that `MASUKA_CPU_LEVEL` names, if it names one.
 pub fn limit_level() {
     if let Ok(level) = std::env::var("MASUKA_CPU_LEVEL") {
         set_level_limit(level.parse().expect("a level"));
+    }
+}
+
+/// Runs `tests` of this binary at each level below the processor's own: in a process of its own, because a limit holds
+/// for all of one.
+pub fn pass_at_lower_levels(tests: &[&str]) {
+    let levels: Vec<_> = Simd::supported().iter().map(|simd| simd.level()).collect();
+    let (_, lower) = levels.split_last().expect("the portable level");
+    for level in lower {
+        let mut child = Command::new(std::env::current_exe().expect("this test"));
+        child.args(["--exact", "--nocapture"]).args(tests).env("MASUKA_CPU_LEVEL", level.name());
+        let output = child.output().expect("a child process");
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("{}\n{text}", level.name());
+        assert!(output.status.success(), "{}: {text}", level.name());
+        assert!(text.contains(&format!("{} passed", tests.len())), "{}: {text}", level.name());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::HOST;
@@ -47,6 +48,8 @@ pub struct ServerOptions {
     pub max_pixels: u64,
     /// The largest upload.
     pub max_upload_bytes: u64,
+    /// How long a body may be silent before its request is given up.
+    pub body_silence: Duration,
     /// The folder whose files may be imported by path.
     pub import_dir: Option<PathBuf>,
     /// Names and addresses from which files may be imported although they are private.

@@ -1,5 +1,6 @@
 //! What can go wrong, as HTTP: the only place where an error becomes a status.
 
+use std::error::Error;
 use std::io::ErrorKind;
 
 use axum::Json;
@@ -9,6 +10,7 @@ use masuka_storage::Error as StorageError;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::stalled_body::StalledBody;
 use crate::views::install::InstallView;
 
 /// The code of a base model that is on its way.
@@ -71,6 +73,15 @@ impl ApiError {
     /// 400: what was sent is no request.
     pub(crate) fn malformed(message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+    }
+
+    /// 408 for a body that stopped coming, 400 for one that broke off or is none.
+    pub(crate) fn broken_body(error: &(dyn Error + 'static)) -> Self {
+        let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+        match causes.find_map(|cause| cause.downcast_ref::<StalledBody>()) {
+            Some(stalled) => Self::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", stalled),
+            None => Self::malformed(format!("the body cannot be read: {error}")),
+        }
     }
 
     /// 401: no key, or another.
@@ -227,6 +238,10 @@ impl IntoResponse for ApiError {
         if status == StatusCode::TOO_MANY_REQUESTS || code == MODEL_LOADING {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            // The rest of the body may still come, and is no request.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::UNAUTHORIZED {
             let bearer = HeaderValue::from_static("Bearer");

@@ -28,7 +28,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 true => {
                     ApiError::too_large(format!("the body is longer than {MAX_JSON_BYTES} bytes"))
                 }
-                false => ApiError::malformed("the body ended early"),
+                false => ApiError::broken_body(&error),
             }
         })?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);

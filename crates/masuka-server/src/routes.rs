@@ -18,7 +18,7 @@ use crate::handlers::{
     archive, base_models, dataset_images, datasets, files, generations, import, installs, models,
     page, progress, queue, service, session, trainings,
 };
-use crate::{examples, guard, telemetry};
+use crate::{examples, guard, stalled_body, telemetry};
 
 /// The document's head; paths and schemas come from the handlers.
 #[derive(OpenApi)]
@@ -113,6 +113,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(page::serve)
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::disable()) // each extractor has its own
+        .layer(middleware::from_fn_with_state(app.clone(), stalled_body::limit_silence))
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
         .layer(cors)
         .layer(set_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -201,6 +201,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2048 * 2048)]
     pub max_pixels: u64,
 
+    /// For how long an upload may be silent before it is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    pub body_silence: u16,
+
     /// After how many crashed workers a job is given up
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_attempts: u8,

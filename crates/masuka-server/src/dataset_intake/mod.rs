@@ -122,7 +122,7 @@ impl Intake {
         let failed = |error| masuka_storage::Error::io(file.path(), error);
         let mut to = tokio::fs::File::create(file.path()).await.map_err(failed)?;
         let (mut bytes, limit) = (0, self.app.options.max_upload_bytes);
-        while let Some(chunk) = field.chunk().await.map_err(ApiError::malformed)? {
+        while let Some(chunk) = field.chunk().await.map_err(|e| ApiError::broken_body(&e))? {
             bytes += chunk.len() as u64;
             if bytes > limit {
                 return Err(ApiError::too_large(format!("a file is longer than {limit} bytes")));

@@ -43,7 +43,7 @@ pub(crate) async fn upload(
         form.map_err(|e| ApiError::unsupported_type(format!("{e}; send multipart/form-data")))?;
     let dataset = app.storage.datasets().find(&id).await?;
     let mut intake = Intake::new(app.clone(), &id);
-    while let Some(field) = form.next_field().await.map_err(ApiError::malformed)? {
+    while let Some(field) = form.next_field().await.map_err(|e| ApiError::broken_body(&e))? {
         intake.take(field).await?;
     }
     let taken = intake.finish().await?;

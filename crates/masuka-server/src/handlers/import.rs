@@ -190,7 +190,7 @@ struct Upload {
 impl Upload {
     async fn receive(app: &App, mut form: Multipart) -> ApiResult<Self> {
         let mut upload = Self::default();
-        while let Some(field) = form.next_field().await.map_err(ApiError::malformed)? {
+        while let Some(field) = form.next_field().await.map_err(|e| ApiError::broken_body(&e))? {
             let name = field.name().unwrap_or_default().to_owned();
             match name.as_str() {
                 "file" => upload.take_file(app, field).await?,
@@ -219,7 +219,7 @@ impl Upload {
     async fn take_file(&mut self, app: &App, mut field: Field<'_>) -> ApiResult<()> {
         self.file_name = field.file_name().unwrap_or("lora").to_owned();
         let mut writer = self.create_file(app).await?;
-        while let Some(chunk) = field.chunk().await.map_err(ApiError::malformed)? {
+        while let Some(chunk) = field.chunk().await.map_err(|e| ApiError::broken_body(&e))? {
             writer.write(self, app, &chunk).await?;
         }
         writer.finish(self).await
@@ -298,7 +298,7 @@ impl FileWriter {
 /// A text of the form; no more of it is read than may be.
 async fn text(mut field: Field<'_>, name: &str) -> ApiResult<String> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(ApiError::malformed)? {
+    while let Some(chunk) = field.chunk().await.map_err(|e| ApiError::broken_body(&e))? {
         bytes.extend(chunk);
         if bytes.len() > MAX_TEXT_BYTES {
             break;

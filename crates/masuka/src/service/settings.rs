@@ -1,5 +1,7 @@
 //! The environment's words in the crates' terms. Cross-checks are made here, with a message that says what to set.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use masuka_diffusion::devices::DeviceKind;
 use masuka_server::ServerOptions;
@@ -128,6 +130,7 @@ pub fn server(
         max_attempts: args.max_attempts.into(),
         max_pixels: args.max_pixels,
         max_upload_bytes: MAX_UPLOAD_BYTES,
+        body_silence: Duration::from_secs(args.body_silence.into()),
         import_dir: environment.import_dir.clone(),
         hub: hub_for_users(environment, &import_hosts)?,
         import_hosts,

@@ -62,6 +62,35 @@ impl Request {
 
     /// The open answer; fails when the server is gone.
     pub fn open(mut self, address: SocketAddr) -> std::io::Result<Answer> {
+        let mut stream = self.send_head(address)?;
+        // A server that refuses early closes before it has read everything.
+        drop(stream.write_all(&self.body));
+        Answer::read(stream, !self.head.starts_with("HEAD "))
+    }
+
+    /// The answer although only the first `count` bytes of the body are sent.
+    pub fn send_first(mut self, count: usize, address: SocketAddr) -> std::io::Result<Response> {
+        let mut stream = self.send_head(address)?;
+        stream.write_all(&self.body[..count])?;
+        Answer::read(stream, true)?.finish()
+    }
+
+    /// The answer to a body that comes in `pieces`, each after a `pause`.
+    pub fn send_slowly(
+        mut self,
+        (pieces, pause): (usize, Duration),
+        address: SocketAddr,
+    ) -> std::io::Result<Response> {
+        let mut stream = self.send_head(address)?;
+        for piece in self.body.chunks(self.body.len().div_ceil(pieces)) {
+            std::thread::sleep(pause);
+            stream.write_all(piece)?;
+        }
+        Answer::read(stream, true)?.finish()
+    }
+
+    /// A connection on which all but the body was sent.
+    fn send_head(&mut self, address: SocketAddr) -> std::io::Result<TcpStream> {
         if !self.head.to_lowercase().contains("\r\nhost:") {
             self.head.push_str(&format!("host: {address}\r\n"));
         }
@@ -70,9 +99,7 @@ impl Request {
         let length = self.body.len();
         let end = format!("content-length: {length}\r\nconnection: close\r\n\r\n");
         stream.write_all([self.head.as_bytes(), end.as_bytes()].concat().as_slice())?;
-        // A server that refuses early closes before it has read everything.
-        drop(stream.write_all(&self.body));
-        Answer::read(stream, !self.head.starts_with("HEAD "))
+        Ok(stream)
     }
 
     pub fn send(self, address: SocketAddr) -> std::io::Result<Response> {

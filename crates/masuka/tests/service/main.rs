@@ -8,6 +8,7 @@ mod refusals; // what is not accepted, and how that is said
 mod streams; // Server-Sent Events
 mod models; // LoRA
 mod form; // uploads as browsers send them
+mod slow_clients; // bodies that stop, bodies that take their time
 mod datasets; // pictures to train on
 mod training; // what is learned from them
 mod page; // the web page, and the document its client is made from

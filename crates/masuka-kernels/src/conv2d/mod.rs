@@ -9,6 +9,8 @@ mod output; // bias, residual and rounding of finished sums
 mod direct; // any stride and kernel; twofold nearest upsampling as four small kernels
 mod winograd; // 3×3 kernels with 2.25 times fewer products
 #[cfg(target_arch = "x86_64")]
+mod pixels; // copied as tiles read them
+#[cfg(target_arch = "x86_64")]
 mod windows; // 3×3 kernels and upsampling by the definition, in the tiles of AMX
 
 use crate::aligned::AlignedBuf;

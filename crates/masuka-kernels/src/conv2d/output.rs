@@ -32,4 +32,37 @@ impl<T: Number> Output<'_, T> {
             T::store_up_to(v, self.out.at(at), y, left);
         }
     }
+
+    /// [`finish`](Self::finish) of two vectors beside each other.
+    ///
+    /// # Safety
+    /// As said there; the second vector may lie behind the last channel.
+    #[inline(always)]
+    pub unsafe fn finish_two<V: Vectors>(
+        &self,
+        v: V,
+        pixel: usize,
+        channel: usize,
+        sums: [V::F32; 2],
+    ) {
+        let at = pixel * self.c_out + channel;
+        // SAFETY: the caller's promise; a bias is readable to the end of the last vector.
+        unsafe {
+            if self.c_out - channel < 2 * V::LANES {
+                self.finish(v, pixel, channel, sums[0]);
+                self.finish(v, pixel, channel + V::LANES, sums[1]);
+                return;
+            }
+            let bias = self.bias.as_ptr().add(channel);
+            let mut y = [v.add(sums[0], v.load(bias)), v.add(sums[1], v.load(bias.add(V::LANES)))];
+            if let Some(residual) = self.residual {
+                let residual = residual.as_ptr().add(at);
+                y = [
+                    v.add(y[0], T::load(v, residual)),
+                    v.add(y[1], T::load(v, residual.add(V::LANES))),
+                ];
+            }
+            T::store_two(v, self.out.at(at), y);
+        }
+    }
 }

@@ -114,7 +114,7 @@ fn in_windows<T: Number>(
     fill: &(impl Fn(usize, usize, &mut [T]) + Sync),
 ) -> AlignedBuf<Unit<T>> {
     let Geometry { c_in, c_out, .. } = geometry;
-    let (slices, taps) = (super::windows::slices::<T>(c_in), kernel * kernel);
+    let (slices, taps) = (super::pixels::slices::<T>(c_in), kernel * kernel);
     let block = slices * taps * TILE * TILE;
     let mut packed = AlignedBuf::<Unit<T>>::zeroed(c_out.div_ceil(TILE) * block);
     threads::parallel_chunks(&mut packed, block, |block, to| {

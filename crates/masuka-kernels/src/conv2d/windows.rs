@@ -1,20 +1,21 @@
 //! Convolution by its definition in the tiles of AMX, for kernels of 3×3 that keep the size of the picture and twofold
-//! upsampling. The pixels that a region of outputs sees are copied once, slice of channels by slice, so that a tile of them
-//! starts at any pixel; the copy lies in the second cache, and what a window sees in the first. A norm and its activation are
-//! applied to what is copied, and sums are written while the next products run.
+//! upsampling. The pixels that a region of outputs sees are copied once; the copy lies in the second cache, and what a
+//! window sees in the first. While products run, the sums before them are written, the next region is copied, and its norm
+//! and activation are applied.
+
+use std::mem;
 
 use super::output::Output;
+use super::pixels::{self, Copying, Region};
 use super::{Method, PackedConv2d, Picture};
 use crate::aligned::{LINE, with_scratch};
 use crate::amx::{TILE, Tiles, WINDOW_ROWS, WINDOW_SUMS, WindowSlice};
 use crate::level::Simd;
-use crate::norm::Normalization;
 use crate::threads;
 use crate::vector::{self, Number, Vectors, Work};
 
-/// Outputs of a region along each axis, at most. With 512 channels the copy takes 1.2 MB, and the pixels beyond the region
-/// are an eighth of it.
-const REGION: usize = 32;
+/// Outputs of a region, rows and columns, at most. With 512 channels its copy takes 0.6 MB, and there are two.
+const REGION: (usize, usize) = (16, 32);
 
 /// Windows of channels that are computed one after another and written together: 32 bf16 are a line.
 const PAIR: usize = 2;
@@ -23,8 +24,8 @@ const PAIR: usize = 2;
 const PIECE: usize = 4;
 const PIECES: usize = WINDOW_ROWS * TILE / PIECE;
 
-/// Copied pixels on each side of the outputs.
-const HALO: usize = 1;
+/// Rows of regions a thread should find where they cannot be shared out evenly.
+const ROWS_PER_THREAD: usize = 4;
 
 /// Outputs that one kernel makes of the copied pixels.
 #[derive(Clone, Copy)]
@@ -41,11 +42,6 @@ pub(super) fn are_for<T: Number>(simd: Simd) -> bool {
     matches!(simd, Simd::Amx(_)) && size_of::<T>() == 2
 }
 
-/// Slices of a pixel's channels, each as wide as a tile.
-pub(super) fn slices<T: Number>(c_in: usize) -> usize {
-    (c_in * size_of::<T>()).div_ceil(LINE)
-}
-
 pub(super) fn forward<T: Number>(
     conv: &PackedConv2d<T>,
     picture: Picture<'_, T>,
@@ -58,43 +54,48 @@ pub(super) fn forward<T: Number>(
         Method::UpsamplingWindows => (&doubled[..], 2),
         _ => (&whole[..], 3),
     };
-    let (rows, columns) = (picture.height.div_ceil(REGION), picture.width.div_ceil(REGION));
-    let slices = slices::<T>(conv.geometry.c_in);
-    threads::parallel_for(rows * columns, |task| {
-        let first = (task / columns * REGION, task % columns * REGION);
-        let size = (REGION.min(picture.height - first.0), REGION.min(picture.width - first.1));
-        let rows = size.0.next_multiple_of(WINDOW_ROWS) + 2 * HALO;
-        let columns = size.1.next_multiple_of(TILE) + 2 * HALO;
-        let seen = (slices, rows, columns);
-        let region = Region { conv, picture, output, passes, kernel, first, size, seen };
-        with_scratch::<u8, _>(slices * rows * columns * LINE, |pixels| {
+    let slices = pixels::slices::<T>(conv.geometry.c_in);
+    let walk = Walk { conv, picture, output, passes, kernel, slices };
+    let rows = picture.height.div_ceil(REGION.0);
+    let threads = threads::count();
+    // A thread walks along a row of regions, unless others would then wait for it.
+    let is_even = rows.is_multiple_of(threads) || rows >= ROWS_PER_THREAD * threads;
+    let columns = if is_even { picture.width.max(1) } else { REGION.1 };
+    let strips = picture.width.div_ceil(columns);
+    threads::parallel_for(rows * strips, |task| {
+        let (y, x) = (task / strips * REGION.0, task % strips * columns);
+        let end = (x + columns).min(picture.width);
+        let regions = (x..end).step_by(REGION.1).map(|x| {
+            let size = (REGION.0.min(picture.height - y), REGION.1.min(end - x));
+            Region::new((y, x), size, slices)
+        });
+        let bytes = regions.clone().map(|region| region.bytes()).max().unwrap_or_default();
+        with_scratch::<u8, _>(2 * bytes, |pixels| {
+            let (now, next) = pixels.split_at_mut(bytes);
             with_scratch::<f32, _>(2 * PAIR * WINDOW_SUMS, |sums| {
-                vector::run(conv.simd, (&region, Workspace { pixels, sums }));
+                vector::run(conv.simd, (&walk, regions, Workspace { now, next, sums }));
             });
         });
     });
 }
 
-/// Outputs of the picture before it is doubled.
-struct Region<'a, T: Number> {
+/// A walk over regions.
+struct Walk<'a, T: Number> {
     conv: &'a PackedConv2d<T>,
     picture: Picture<'a, T>,
     output: &'a Output<'a, T>,
     passes: &'a [Pass],
     /// Rows and columns of the kernel of a pass.
     kernel: usize,
-    /// The first output, row and column.
-    first: (usize, usize),
-    /// Rows and columns of outputs.
-    size: (usize, usize),
-    /// What is copied: slices, rows, columns.
-    seen: (usize, usize, usize),
+    /// Of the channels of a pixel.
+    slices: usize,
 }
 
-/// Working memory of a region.
+/// Working memory of a walk.
 struct Workspace<'a> {
-    /// (slices, rows, columns), each [`LINE`] bytes.
-    pixels: &'a mut [u8],
+    /// Pixels of the region that is computed, and of the one after it.
+    now: &'a mut [u8],
+    next: &'a mut [u8],
     /// Of two pairs of windows: one is computed while the other is written.
     sums: &'a mut [f32],
 }
@@ -106,134 +107,181 @@ struct Place {
     /// The first channel, and how many windows of channels.
     channel: usize,
     windows: usize,
-    /// Its first output, row and column within the region.
+    /// The first output before anything is doubled, row and column.
     at: (usize, usize),
 }
 
-impl<T: Number> Work for (&Region<'_, T>, Workspace<'_>) {
+/// Sums of the pair of windows that is computed and of the one before it, and where the latter belongs.
+struct Pairs<'a> {
+    now: &'a mut [f32],
+    before: &'a mut [f32],
+    written: Option<Place>,
+}
+
+/// What the products of a pair of windows are taken of, and where they belong.
+struct Products<'a> {
+    place: Place,
+    region: Region,
+    /// What the region sees.
+    pixels: &'a [u8],
+    /// The weights of the pair.
+    weights: *const u8,
+}
+
+/// What comes next, of which a part is done with each slice of channels.
+struct Next<'a, T> {
+    /// The region that is copied, and how many of its pixels at a time.
+    copying: Option<Copying<'a, T>>,
+    pixels: usize,
+    /// The weights that are fetched, and how many lines of them at a time.
+    weights: *const u8,
+    lines: usize,
+}
+
+impl<T: Number, R: Iterator<Item = Region>> Work for (&Walk<'_, T>, R, Workspace<'_>) {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        let (region, Workspace { pixels, sums }) = self;
+        let (walk, mut regions, Workspace { mut now, mut next, sums }) = self;
         let Some(amx) = v.amx() else { unreachable!("weights were packed for tiles") };
-        region.copy(v, pixels);
-        let tiles = Tiles::new(amx);
-        let c_out = region.output.c_out;
-        let (mut now, mut before) = sums.split_at_mut(PAIR * WINDOW_SUMS);
-        let mut written = None;
-        let mut b = region.conv.weights.as_ptr().cast::<u8>();
-        for pass in region.passes {
-            for channel in (0..c_out).step_by(PAIR * TILE) {
-                let windows = PAIR.min((c_out - channel).div_ceil(TILE));
-                for y in (0..region.size.0).step_by(WINDOW_ROWS) {
-                    for x in (0..region.size.1).step_by(TILE) {
-                        let place = Place { pass: *pass, channel, windows, at: (y, x) };
-                        // SAFETY: weights were packed in this order.
-                        unsafe {
-                            region.compute(v, &tiles, &place, (pixels, b, now), (written, before));
-                        }
-                        written = Some(place);
-                        (now, before) = (before, now);
-                    }
-                }
-                b = b.wrapping_add(windows * region.window_bytes());
-            }
+        let (sums, before) = sums.split_at_mut(PAIR * WINDOW_SUMS);
+        let mut pairs = Pairs { now: sums, before, written: None };
+        let mut following = regions.next();
+        if let Some(region) = following {
+            walk.copying(region, now).advance(v, usize::MAX);
         }
-        if let Some(place) = written {
+        let tiles = Tiles::new(amx);
+        while let Some(region) = following {
+            following = regions.next();
+            let copying = following.map(|following| walk.copying(following, next));
+            walk.compute_region(v, &tiles, (region, now), copying, &mut pairs);
+            (now, next) = (next, now);
+        }
+        if let Some(place) = &pairs.written {
             for piece in 0..PIECES {
-                region.write(v, &place, piece, before);
+                walk.write(v, place, piece, pairs.before);
             }
         }
     }
 }
 
-impl<T: Number> Region<'_, T> {
-    /// Copies all pixels that are seen, normalised where that is asked; zeros outside the picture and behind the last
-    /// channel.
+impl<T: Number> Walk<'_, T> {
     #[inline(always)]
-    fn copy<V: Vectors>(&self, v: V, to: &mut [u8]) {
-        const { assert!(size_of::<f32>() * TILE == LINE) };
-        assert_eq!(V::LANES, TILE, "lanes of a level with tiles");
-        let (slices, rows, columns) = self.seen;
-        let channels = self.conv.geometry.c_in;
-        let numbers = LINE / size_of::<T>();
-        assert!(to.len() == slices * rows * columns * LINE, "room for the pixels");
-        for row in 0..rows {
-            let y = (self.first.0 + row) as isize - HALO as isize;
-            for column in 0..columns {
-                let x = (self.first.1 + column) as isize - HALO as isize;
-                let pixel = self.picture.pixel(y, x, channels);
-                for slice in 0..slices {
-                    let place = ((slice * rows + row) * columns + column) * LINE;
-                    let (first, left) = (slice * numbers, channels - slice * numbers);
-                    // SAFETY: the pixel has these channels, and there is room for all slices of all pixels; a vector of a
-                    // level with tiles is a line.
-                    unsafe {
-                        let to = to.as_mut_ptr().add(place);
-                        match (pixel, self.picture.norm) {
-                            (Some(pixel), Some(norm)) => {
-                                normalize(v, norm, pixel.add(first), (first, left), to.cast());
-                            }
-                            (Some(pixel), None) if left >= numbers => {
-                                v.store(to.cast(), v.load(pixel.add(first).cast()));
-                            }
-                            (Some(pixel), None) => {
-                                v.store(to.cast(), v.splat(0.0));
-                                to.cast::<T>().copy_from_nonoverlapping(pixel.add(first), left);
-                            }
-                            (None, _) => v.store(to.cast(), v.splat(0.0)),
-                        }
-                    }
-                }
-            }
-        }
+    fn copying<'a>(&'a self, region: Region, to: &'a mut [u8]) -> Copying<'a, T> {
+        Copying::new(self.picture, self.conv.geometry.c_in, region, to)
     }
 
     /// Bytes of the weights of a pass for one window of channels.
     #[inline(always)]
     fn window_bytes(&self) -> usize {
-        self.kernel * self.kernel * self.seen.0 * TILE * LINE
+        self.kernel * self.kernel * self.slices * TILE * LINE
     }
 
-    /// Takes the products of a pair of windows, and writes the sums of the pair before while they run.
+    /// Windows of channels of a pass.
+    #[inline(always)]
+    fn windows(&self) -> usize {
+        self.output.c_out.div_ceil(TILE)
+    }
+
+    /// How often a slice is added to a window of the region.
+    #[inline(always)]
+    fn steps(&self, region: Region) -> usize {
+        self.passes.len() * self.windows() * region.windows() * self.slices
+    }
+
+    /// The weights of a pass for the window of channels that begins at `channel`; behind the last are the first.
+    #[inline(always)]
+    fn weights(&self, pass: usize, channel: usize) -> *const u8 {
+        let window = pass * self.windows() + channel / TILE;
+        let window = if window < self.passes.len() * self.windows() { window } else { 0 };
+        self.conv.weights.as_ptr().cast::<u8>().wrapping_add(window * self.window_bytes())
+    }
+
+    /// Computes all outputs of a region but the last pair of windows, which is left to be written.
+    #[inline(always)]
+    fn compute_region<V: Vectors>(
+        &self,
+        v: V,
+        tiles: &Tiles,
+        (region, pixels): (Region, &[u8]),
+        copying: Option<Copying<'_, T>>,
+        pairs: &mut Pairs<'_>,
+    ) {
+        let all = copying.as_ref().map_or(0, |copying| copying.region().pixels());
+        let lines = (self.kernel * self.kernel * TILE).div_ceil(region.windows());
+        let share = all.div_ceil(self.steps(region));
+        let mut next = Next { copying, pixels: share, weights: self.weights(0, 0), lines };
+        for (i, pass) in self.passes.iter().enumerate() {
+            for channel in (0..self.output.c_out).step_by(PAIR * TILE) {
+                let windows = PAIR.min((self.output.c_out - channel).div_ceil(TILE));
+                let weights = self.weights(i, channel);
+                next.weights = self.weights(i, channel + windows * TILE);
+                for y in (0..region.size.0).step_by(WINDOW_ROWS) {
+                    for x in (0..region.size.1).step_by(TILE) {
+                        let at = (region.first.0 + y, region.first.1 + x);
+                        let place = Place { pass: *pass, channel, windows, at };
+                        let products = Products { place, region, pixels, weights };
+                        // SAFETY: weights were packed in this order.
+                        unsafe { self.compute(v, tiles, &products, &mut next, pairs) };
+                    }
+                }
+            }
+        }
+        if let Some(copying) = &mut next.copying {
+            copying.advance(v, usize::MAX);
+        }
+    }
+
+    /// Takes the products of a pair of windows; while they run, writes the pair before and does a part of what comes next.
     ///
     /// # Safety
-    /// `b` must hold the weights of the place's pass and channels.
+    /// The weights must be those of the place's pass and channels.
     #[inline(always)]
     unsafe fn compute<V: Vectors>(
         &self,
         v: V,
         tiles: &Tiles,
-        place: &Place,
-        (pixels, b, sums): (&[u8], *const u8, &mut [f32]),
-        (written, before): (Option<Place>, &[f32]),
+        products: &Products<'_>,
+        next: &mut Next<'_, T>,
+        pairs: &mut Pairs<'_>,
     ) {
-        let (slices, rows, columns) = self.seen;
-        let (y, x) = (place.at.0 + place.pass.offset.0, place.at.1 + place.pass.offset.1);
+        let Products { place, region, pixels, weights } = *products;
+        let y = place.at.0 - region.first.0 + place.pass.offset.0;
+        let x = place.at.1 - region.first.1 + place.pass.offset.1;
+        let columns = region.seen.1;
         let first = pixels[(y * columns + x) * LINE..].as_ptr();
-        let steps = place.windows * slices;
+        let steps = place.windows * self.slices;
         let mut step = 0;
         for window in 0..place.windows {
-            let c = sums[window * WINDOW_SUMS..][..WINDOW_SUMS].as_mut_ptr();
+            let c = pairs.now[window * WINDOW_SUMS..][..WINDOW_SUMS].as_mut_ptr();
             tiles.begin_window();
-            for slice in 0..slices {
-                let b = b.wrapping_add(step * (self.window_bytes() / slices));
-                let a = first.wrapping_add(slice * rows * columns * LINE);
-                let products = WindowSlice { a, a_row: columns * LINE, b, c };
+            for slice in 0..self.slices {
+                let b = weights.wrapping_add(step * (self.window_bytes() / self.slices));
+                let a = first.wrapping_add(slice * region.pixels() * LINE);
+                let slice = WindowSlice { a, a_row: columns * LINE, b, c };
                 // SAFETY: the caller's promise; whole windows and what their taps see around them were copied.
-                unsafe { tiles.add_to_window(self.kernel, &products) };
+                unsafe { tiles.add_to_window(self.kernel, &slice) };
+                for line in 0..next.lines {
+                    tiles.fetch(next.weights.wrapping_add(line * LINE));
+                }
+                next.weights = next.weights.wrapping_add(next.lines * LINE);
                 for piece in step * PIECES / steps..(step + 1) * PIECES / steps {
-                    self.fetch_outputs(tiles, place, piece);
-                    if let Some(written) = &written {
-                        self.write(v, written, piece, before);
+                    self.fetch_outputs(tiles, &place, piece);
+                    if let Some(written) = &pairs.written {
+                        self.write(v, written, piece, pairs.before);
                     }
+                }
+                if let Some(copying) = &mut next.copying {
+                    copying.advance(v, next.pixels);
                 }
                 step += 1;
             }
             // SAFETY: room for a window was seen.
             unsafe { tiles.store_window(c) };
         }
+        pairs.written = Some(place);
+        mem::swap(&mut pairs.now, &mut pairs.before);
     }
 
     /// The output pixels of a piece of a window that lie in the picture: the first, how far apart, and how many.
@@ -241,10 +289,11 @@ impl<T: Number> Region<'_, T> {
     fn outputs(&self, place: &Place, piece: usize) -> (usize, usize, usize) {
         let Place { pass, at, .. } = *place;
         let (row, column) = (at.0 + piece * PIECE / TILE, at.1 + piece * PIECE % TILE);
-        let y = pass.out_origin.0 + pass.out_step * (self.first.0 + row);
-        let x = pass.out_origin.1 + pass.out_step * (self.first.1 + column);
+        let y = pass.out_origin.0 + pass.out_step * row;
+        let x = pass.out_origin.1 + pass.out_step * column;
         let first = y * pass.out_step * self.picture.width + x;
-        let count = if row < self.size.0 { self.size.1.saturating_sub(column) } else { 0 };
+        let is_inside = row < self.picture.height;
+        let count = if is_inside { self.picture.width.saturating_sub(column) } else { 0 };
         (first, pass.out_step, count.min(PIECE))
     }
 
@@ -271,39 +320,19 @@ impl<T: Number> Region<'_, T> {
     fn write<V: Vectors>(&self, v: V, place: &Place, piece: usize, sums: &[f32]) {
         let (first, step, count) = self.outputs(place, piece);
         for i in 0..count {
-            for window in 0..place.windows {
-                let sums = &sums[window * WINDOW_SUMS + (piece * PIECE + i) * TILE..][..TILE];
-                // SAFETY: regions and windows have outputs of their own, and the channel exists; a level with tiles has
-                // vectors as wide as they.
-                unsafe {
-                    let sum = v.load(sums.as_ptr());
-                    let channel = place.channel + window * TILE;
-                    self.output.finish(v, first + i * step, channel, sum);
+            let pixel = first + i * step;
+            let at = (piece * PIECE + i) * TILE;
+            // SAFETY: regions and windows have outputs of their own, and the channels exist; a level with tiles has
+            // vectors as wide as they.
+            unsafe {
+                let sum = v.load(sums[at..][..TILE].as_ptr());
+                if place.windows == PAIR {
+                    let other = v.load(sums[WINDOW_SUMS + at..][..TILE].as_ptr());
+                    self.output.finish_two(v, pixel, place.channel, [sum, other]);
+                } else {
+                    self.output.finish(v, pixel, place.channel, sum);
                 }
             }
         }
-    }
-}
-
-/// Writes a line of the channels from `first`, of which `left` are in the picture, normalised; zeros behind them.
-///
-/// # Safety
-/// As many channels must be readable from `x`, and a line writable.
-#[inline(always)]
-unsafe fn normalize<V: Vectors, T: Number>(
-    v: V,
-    norm: &Normalization,
-    x: *const T,
-    (first, left): (usize, usize),
-    to: *mut T,
-) {
-    let mut c = 0;
-    while c < LINE / size_of::<T>() {
-        // SAFETY: the caller's promise; nothing is read behind the last channel.
-        unsafe {
-            let x = T::load_up_to(v, x.wrapping_add(c), left.saturating_sub(c));
-            T::store(v, to.add(c), norm.apply::<V, T>(v, x, first + c));
-        }
-        c += V::LANES;
     }
 }

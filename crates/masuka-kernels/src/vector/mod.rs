@@ -56,6 +56,18 @@ pub trait Vectors: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` bf16 must be writable.
     unsafe fn store_bf16(self, to: *mut u16, x: Self::F32);
+    /// Two vectors beside each other, as [`store_bf16`](Self::store_bf16).
+    ///
+    /// # Safety
+    /// 2 · `LANES` bf16 must be writable.
+    #[inline(always)]
+    unsafe fn store_two_bf16(self, to: *mut u16, x: [Self::F32; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_bf16(to, x[0]);
+            self.store_bf16(to.add(Self::LANES), x[1]);
+        }
+    }
 
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;

@@ -23,6 +23,9 @@ pub trait Number: Element + Default {
     /// `LANES` numbers must be writable.
     unsafe fn store<V: Vectors>(v: V, to: *mut Self, x: V::F32);
     /// # Safety
+    /// 2 · `LANES` numbers must be writable.
+    unsafe fn store_two<V: Vectors>(v: V, to: *mut Self, x: [V::F32; 2]);
+    /// # Safety
     /// `count` ≤ `LANES` numbers must be writable.
     unsafe fn store_first<V: Vectors>(v: V, to: *mut Self, x: V::F32, count: usize);
     /// Rounded to the nearest, ties to even.
@@ -79,6 +82,15 @@ impl Number for f32 {
     }
 
     #[inline(always)]
+    unsafe fn store_two<V: Vectors>(v: V, to: *mut Self, x: [V::F32; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            v.store(to, x[0]);
+            v.store(to.add(V::LANES), x[1]);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_first<V: Vectors>(v: V, to: *mut Self, x: V::F32, count: usize) {
         // SAFETY: the caller's promise.
         unsafe { v.store_first(to, x, count) };
@@ -121,6 +133,12 @@ impl Number for bf16 {
     unsafe fn store<V: Vectors>(v: V, to: *mut Self, x: V::F32) {
         // SAFETY: the caller's promise.
         unsafe { v.store_bf16(to.cast(), x) };
+    }
+
+    #[inline(always)]
+    unsafe fn store_two<V: Vectors>(v: V, to: *mut Self, x: [V::F32; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe { v.store_two_bf16(to.cast(), x) };
     }
 
     #[inline(always)]

@@ -253,10 +253,14 @@ pub fn with_scratch<T: Element, R>(len: usize, task: impl FnOnce(&mut [T]) -> R)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::is_too_long;
 
     #[test]
     fn buffers_start_on_a_line_and_hold_zeros() {
         for len in [0, 1, 17, 1000, HUGE_PAGE / 4 - 1, HUGE_PAGE / 4, HUGE_PAGE + 5] {
+            if is_too_long(len) {
+                continue;
+            }
             let mut buffer = AlignedBuf::<f32>::zeroed(len);
             assert_eq!(buffer.as_ptr().addr() % LINE, 0);
             assert_eq!(buffer.len(), len);
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     #[cfg(debug_assertions)] // elsewhere they are whatever the allocator left
     fn numbers_that_nobody_wrote_are_seen_in_tests() {
-        for len in [0, 1, 100_000] {
+        for len in [0, 1, 10_000] {
             let numbers = unwritten::<bf16>(len);
             assert_eq!(numbers.len(), len);
             assert!(numbers.iter().all(|x| x.is_nan()));

@@ -41,6 +41,9 @@ impl Random {
     }
 }
 
+/// About as many products as a function of a number and its definition take, exponentials and roots.
+pub const PRODUCTS_OF_A_FUNCTION: usize = 10;
+
 /// Whether a case of so many products is left out, which is only under Miri: it takes a second for some ten thousand.
 pub fn is_too_long(products: usize) -> bool {
     cfg!(miri) && products > 30_000

@@ -98,6 +98,11 @@ impl ModelCache {
         self.loads
     }
 
+    /// Whether no base model is loaded.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.loaded.is_empty()
+    }
+
     /// Lets go of everything, as after a panic in the engine.
     pub(crate) fn clear(&mut self) {
         self.loaded.clear();

@@ -193,6 +193,10 @@ pub struct ServeArgs {
     #[arg(long, conflicts_with = "no_worker")]
     pub preload: bool,
 
+    /// Give the memory of base models back after so long without a job [default: they stay]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "no_worker")]
+    pub unload_after: Option<u64>,
+
     /// How many jobs may wait before more are refused
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub max_waiting: u64,
@@ -238,6 +242,10 @@ pub struct WorkerArgs {
     /// Load this base model at once, not when the first picture needs it
     #[arg(long, value_name = "ID")]
     pub preload: Option<String>,
+
+    /// Give the memory of base models back after so long without a job [default: they stay]
+    #[arg(long, value_name = "SECONDS")]
+    pub unload_after: Option<u64>,
 
     /// Where everything is kept [default: MASUKA_DATA_DIR or the user's data folder]
     #[arg(long, value_name = "DIR")]

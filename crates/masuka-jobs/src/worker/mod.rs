@@ -34,6 +34,8 @@ pub struct WorkerOptions {
     pub queues: Vec<String>,
     /// The base model to load before the first job asks for one.
     pub preload: Option<String>,
+    /// How long base models stay in memory without a job; without it for as long as the worker runs.
+    pub unload_after: Option<Duration>,
     /// Whether a training lets pictures that wait go first, between two steps.
     pub training_yields: bool,
     /// Where and how it computes.
@@ -60,6 +62,9 @@ pub struct Worker {
     keeper: LeaseKeeper,
     models: ModelCache,
     stop: Stop,
+    unload_after: Option<Duration>,
+    /// When the last job ended.
+    idle_since: Instant,
     training_yields: bool,
     /// A picture runs between two steps of a training.
     is_between_steps: bool,
@@ -105,6 +110,8 @@ impl Worker {
             bus,
             keeper,
             stop,
+            unload_after: options.unload_after,
+            idle_since: Instant::now(),
             training_yields: options.training_yields,
             is_between_steps: false,
             spared: Vec::new(),
@@ -130,9 +137,10 @@ impl Worker {
             match runtime.block_on(self.claim(&queues)) {
                 Ok(Some(claimed)) => {
                     self.work(&claimed);
+                    self.idle_since = Instant::now();
                     continue;
                 }
-                Ok(None) => {}
+                Ok(None) => self.let_go_of_idle(),
                 Err(error) => tracing::warn!("cannot ask for jobs: {error}"),
             }
             let woken = self.runtime.block_on(async {
@@ -161,6 +169,7 @@ impl Worker {
         match loaded {
             Ok(()) => {
                 tracing::info!(model = id, seconds = start.elapsed().as_secs_f64(), "loaded");
+                self.idle_since = Instant::now();
                 self.tell_state();
             }
             Err(error) => tracing::warn!(model = id, "cannot be loaded: {error:#}"),
@@ -177,6 +186,16 @@ impl Worker {
                 }
             }
             Err(error) => tracing::warn!("cannot ask for models: {error}"),
+        }
+    }
+
+    /// Models that no job asked for in a while give their memory back.
+    fn let_go_of_idle(&mut self) {
+        let is_time = self.unload_after.is_some_and(|after| self.idle_since.elapsed() >= after);
+        if is_time && !self.models.is_empty() {
+            tracing::info!(models = ?self.models.ids(), "unloaded because no job wants them");
+            self.models.clear();
+            self.tell_state();
         }
     }
 

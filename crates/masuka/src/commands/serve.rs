@@ -104,6 +104,7 @@ fn worker_arguments(args: &ServeArgs, environment: &Environment, preloaded: &str
         ("--dtype", compute.dtype.map(|dtype| dtype.to_string())),
         ("--offload", Some(compute.offload.to_string())),
         ("--preload", args.preload.then(|| preloaded.to_owned())),
+        ("--unload-after", args.unload_after.map(|seconds| seconds.to_string())),
         ("--threads", compute.threads.map(|count| count.to_string())),
     ];
     for (flag, value) in flags {

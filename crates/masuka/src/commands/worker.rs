@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::sync::Arc;
+use std::time::Duration;
 
 use masuka_diffusion::devices::DeviceKind;
 use masuka_jobs::{EngineOptions, Stop, Worker, WorkerOptions};
@@ -50,6 +51,7 @@ pub fn run(args: &WorkerArgs, environment: &Environment) -> anyhow::Result<()> {
             supervisor_id: args.supervisor.clone(),
             queues: args.queues.clone(),
             preload: args.preload.clone(),
+            unload_after: args.unload_after.map(Duration::from_secs),
             training_yields: args.training_yields,
             engine: engine.clone(),
         };

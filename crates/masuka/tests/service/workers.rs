@@ -34,6 +34,20 @@ fn a_preloaded_model_waits_for_its_first_job() {
 }
 
 #[test]
+fn a_model_that_no_job_wants_gives_its_memory_back() {
+    let app = TestApp::with_flags(&["--preload", "--unload-after", "1"]);
+    let are_empty = |loads: u64| {
+        move |workers: &[Value]| {
+            let Some(state) = workers.first().map(|worker| &worker["state"]) else { return false };
+            state["model_loads"] == loads && state["loaded_models"] == json!([])
+        }
+    };
+    wait_for_workers(&app, are_empty(1));
+    app.wait_for(&app.generate(json!({})), "completed");
+    wait_for_workers(&app, are_empty(2));
+}
+
+#[test]
 fn a_worker_serves_the_queues_it_is_told_to() {
     let app = TestApp::with_flags(&["--no-worker"]);
     let id = app.generate(json!({}));

@@ -1,5 +1,5 @@
-//! How a product is cut for AMX. Slabs of B of 32 columns by 16 steps (32 KiB) stay in the first cache while groups of
-//! rows of A pass from the second; the sums of 256 rows by 384 columns wait there for the next slab. What comes next
+//! How a product is cut for AMX. Slabs of B of 32 columns by 12 steps (24 KiB) stay in the first cache while groups of
+//! rows of A pass from the second; the sums of 256 rows by 512 columns wait there for the next slab. What comes next
 //! is fetched meanwhile. On a processor with 2 MiB of second cache this was the best of the sizes tried.
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::rows::Rows;
 use crate::{Simd, threads, vector};
 
 /// Steps of a slab.
-const SLAB: usize = 16;
+const SLAB: usize = 12;
 /// Rows of a block and panels of a block of sums.
 const BLOCK: (usize, usize) = (256, 8);
 /// The same where the right side has to be computed first, which more rows pay for.
@@ -138,8 +138,11 @@ impl<'a, F: Format, P: RightSide<F>> Cut<'a, F, P> {
         let tiles = Tiles::new(self.token);
         for start in (0..self.steps).step_by(self.slab) {
             let steps = start..(start + self.slab).min(self.steps);
-            let a = a.as_ptr().wrapping_add(start * groups * STEP_BYTES);
+            let rows = a.as_ptr();
+            let a = rows.wrapping_add(start * groups * STEP_BYTES);
             let slab = steps.len() * groups * STEP_BYTES;
+            // Behind the last slab, other panels begin with the first.
+            let next_a = if steps.end < self.steps { a.wrapping_add(slab) } else { rows };
             for (i, column) in columns.clone().enumerate() {
                 let next = self.next(column, &steps, &columns);
                 let b = self.panels.steps(column, steps.clone(), scratch);
@@ -153,8 +156,8 @@ impl<'a, F: Format, P: RightSide<F>> Cut<'a, F, P> {
                     c_stride: PANEL * size_of::<F::Sum>(),
                     add: start > 0,
                     next_b: next.unwrap_or(b.as_ptr()).cast(),
-                    // Of the next slab, this column's part.
-                    next_a: a.wrapping_add(slab + slab / columns.len() * i),
+                    // This column's part.
+                    next_a: next_a.wrapping_add(slab / columns.len() * i),
                 };
                 for _ in 0..groups {
                     // SAFETY: rows, slab and sums were just seen to be as long as the strips say.

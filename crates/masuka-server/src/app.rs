@@ -23,7 +23,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::event_pump::EventPump;
 use crate::installs::Installs;
 use crate::telemetry::Metrics;
-use crate::{housekeeping, routes, times};
+use crate::{connections, housekeeping, routes, times};
 
 /// How a server behaves.
 #[derive(Debug, Clone)]
@@ -48,8 +48,9 @@ pub struct ServerOptions {
     pub max_pixels: u64,
     /// The largest upload.
     pub max_upload_bytes: u64,
-    /// How long a body may be silent before its request is given up.
-    pub body_silence: Duration,
+    /// How long a body may be silent before its request is given up, and how long a connection may wait for the whole head
+    /// of its next request before it is closed.
+    pub client_silence: Duration,
     /// The folder whose files may be imported by path.
     pub import_dir: Option<PathBuf>,
     /// Names and addresses from which files may be imported although they are private.
@@ -149,26 +150,22 @@ impl Server {
     }
 
     /// Answers on `listener` until `stop` is done; then requests end, streams at once.
-    ///
-    /// # Errors
-    /// When the socket fails.
     pub async fn serve(
         self,
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
+    ) {
         let housekeeping = tokio::spawn(housekeeping::run(self.app.clone()));
         let pump = tokio::spawn(crate::event_pump::run(self.app.clone()));
         let router = routes::router(self.app.clone());
-        let close = self.close;
+        let (close, silence) = (self.close, self.app.options.client_silence);
         let stop = async move {
             stop.await;
             close.send_replace(true);
         };
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+        connections::serve(listener, router, silence, stop).await;
         housekeeping.abort();
         pump.abort();
-        served
     }
 }
 

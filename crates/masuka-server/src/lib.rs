@@ -9,6 +9,7 @@ mod examples; // one of each, for the document
 mod resolve; // a request's values, checked and completed
 mod resolve_training; // the same for trainings
 mod extract; // bodies, with our own errors
+mod connections; // accepted, kept, closed
 mod stalled_body; // bodies that stop coming
 mod dataset_intake; // pictures and captions as they arrive, loose or in zips
 mod error; // what can go wrong, as HTTP: the only place

@@ -37,7 +37,7 @@ pub(crate) async fn limit_silence(
     request: Request,
     next: Next,
 ) -> Response {
-    let silence = app.options.body_silence;
+    let silence = app.options.client_silence;
     next.run(request.map(|body| limited(body, silence))).await
 }
 

@@ -205,9 +205,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2048 * 2048)]
     pub max_pixels: u64,
 
-    /// For how long an upload may be silent before it is given up
+    /// For how long an upload may be silent, or a connection wait for its next request, before it is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
-    pub body_silence: u16,
+    pub client_silence: u16,
 
     /// After how many crashed workers a job is given up
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]

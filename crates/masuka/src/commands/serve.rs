@@ -57,7 +57,7 @@ async fn serve(args: &ServeArgs, environment: &Environment) -> anyhow::Result<()
     let server = Server::new(options, storage.clone(), bus, desk);
     announce(&listener)?;
     let mut until = closing;
-    server.serve(listener, async move { closes(&mut until).await }).await?;
+    server.serve(listener, async move { closes(&mut until).await }).await;
     if let Some(worker) = worker {
         worker.await?;
     }

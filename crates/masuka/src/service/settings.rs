@@ -130,7 +130,7 @@ pub fn server(
         max_attempts: args.max_attempts.into(),
         max_pixels: args.max_pixels,
         max_upload_bytes: MAX_UPLOAD_BYTES,
-        body_silence: Duration::from_secs(args.body_silence.into()),
+        client_silence: Duration::from_secs(args.client_silence.into()),
         import_dir: environment.import_dir.clone(),
         hub: hub_for_users(environment, &import_hosts)?,
         import_hosts,

@@ -1,5 +1,7 @@
 //! Clients that stop in the middle of what they send, and clients that only take their time.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,7 +20,7 @@ fn is_told_that_it_stopped(answer: Response) {
 
 #[test]
 fn a_body_that_stops_coming_is_given_up() {
-    let app = TestApp::with_flags(&["--no-worker", "--body-silence", "1"]);
+    let app = TestApp::with_flags(&["--no-worker", "--client-silence", "1"]);
     let body = small(json!({}));
     let generation = Request::new("POST", "/api/generate/image").json(&body);
     is_told_that_it_stopped(generation.send_first(10, app.address).unwrap());
@@ -36,8 +38,20 @@ fn a_body_that_stops_coming_is_given_up() {
 }
 
 #[test]
+fn a_head_that_does_not_end_is_given_up() {
+    let app = TestApp::with_flags(&["--no-worker", "--client-silence", "1"]);
+    let mut stream = TcpStream::connect(app.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(b"GET /api/queue HTTP/1.1\r\nhost: localhost\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the server closes the connection");
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    app.get("/api/queue").expect(200);
+}
+
+#[test]
 fn a_body_that_takes_its_time_comes_through() {
-    let app = TestApp::with_flags(&["--no-worker", "--body-silence", "3"]);
+    let app = TestApp::with_flags(&["--no-worker", "--client-silence", "3"]);
     let dataset = new_dataset(&app, None);
     let (name, content) =
         blueprint("train").into_iter().find(|(name, _)| name.ends_with("png")).unwrap();

@@ -94,6 +94,11 @@ miri *filter:
     rustup toolchain install nightly --profile minimal --component miri,rust-src
     MIRIFLAGS="-Zmiri-deterministic-floats -Zmiri-ignore-leaks" cargo +nightly miri test --locked --package masuka-kernels --lib -- {{ filter }}
 
+# The kernels' tests, on every level that the processor has, under AddressSanitizer, which sees all but inline assembly; needs rustup
+sanitize *filter:
+    rustup toolchain install nightly --profile minimal
+    RUSTFLAGS="-Zsanitizer=address" cargo +nightly test --locked --package masuka-kernels --lib --target {{ arch() }}-unknown-linux-gnu -- {{ filter }}
+
 # The kernels compile for aarch64, without a warning
 check-aarch64:
     rustup target add aarch64-unknown-linux-gnu

@@ -138,6 +138,20 @@ struct Next<'a, T> {
     lines: usize,
 }
 
+impl<T: Number> Next<'_, T> {
+    /// Does the next part.
+    #[inline(always)]
+    fn go_on<V: Vectors>(&mut self, v: V, tiles: &Tiles) {
+        for line in 0..self.lines {
+            tiles.fetch(self.weights.wrapping_add(line * LINE));
+        }
+        self.weights = self.weights.wrapping_add(self.lines * LINE);
+        if let Some(copying) = &mut self.copying {
+            copying.advance(v, self.pixels);
+        }
+    }
+}
+
 impl<T: Number, R: Iterator<Item = Region>> Work for (&Walk<'_, T>, R, Workspace<'_>) {
     type Output = ();
 
@@ -262,19 +276,13 @@ impl<T: Number> Walk<'_, T> {
                 let slice = WindowSlice { a, a_row: columns * LINE, b, c };
                 // SAFETY: the caller's promise; whole windows and what their taps see around them were copied.
                 unsafe { tiles.add_to_window(self.kernel, &slice) };
-                for line in 0..next.lines {
-                    tiles.fetch(next.weights.wrapping_add(line * LINE));
-                }
-                next.weights = next.weights.wrapping_add(next.lines * LINE);
                 for piece in step * PIECES / steps..(step + 1) * PIECES / steps {
                     self.fetch_outputs(tiles, &place, piece);
                     if let Some(written) = &pairs.written {
                         self.write(v, written, piece, pairs.before);
                     }
                 }
-                if let Some(copying) = &mut next.copying {
-                    copying.advance(v, next.pixels);
-                }
+                next.go_on(v, tiles);
                 step += 1;
             }
             // SAFETY: room for a window was seen.

@@ -136,13 +136,13 @@ impl<'a, F: Format, P: RightSide<F>> Cut<'a, F, P> {
             return;
         }
         let tiles = Tiles::new(self.token);
+        let first = a.as_ptr();
         for start in (0..self.steps).step_by(self.slab) {
             let steps = start..(start + self.slab).min(self.steps);
-            let rows = a.as_ptr();
-            let a = rows.wrapping_add(start * groups * STEP_BYTES);
+            let a = first.wrapping_add(start * groups * STEP_BYTES);
             let slab = steps.len() * groups * STEP_BYTES;
             // Behind the last slab, other panels begin with the first.
-            let next_a = if steps.end < self.steps { a.wrapping_add(slab) } else { rows };
+            let next_a = if steps.end < self.steps { a.wrapping_add(slab) } else { first };
             for (i, column) in columns.clone().enumerate() {
                 let next = self.next(column, &steps, &columns);
                 let b = self.panels.steps(column, steps.clone(), scratch);
